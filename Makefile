@@ -1,0 +1,50 @@
+# The verbs a person types. `make help` lists them.
+
+# The first Python that runs and is new enough; another one by `make PYTHON=… demo`.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell \
+	$(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
+RUN := .venv/bin/python
+INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --python $(RUN),$(RUN) -m pip install --quiet --disable-pip-version-check)
+# Settings load without a database for what never asks one.
+NO_DATABASE := SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF DATABASE_URL=postgres://nobody@127.0.0.1:1/none
+
+.PHONY: help demo test check bench structure requirements clean
+
+help: ## list these verbs
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 24
+
+demo: .venv/base.stamp ## set everything up, import a small registry, serve the site (ONCE=1: do not serve)
+	@$(RUN) manage.py quickstart $(if $(ONCE),--once)
+
+test: .venv/dev.stamp ## set everything up and run the tests (ARGS="-k …" for pytest)
+	@$(RUN) -m pytest -n auto $(ARGS)
+
+check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks, known vulnerabilities
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(NO_DATABASE) $(RUN) -m mypy
+	$(RUN) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
+	$(NO_DATABASE) $(RUN) manage.py check
+	$(NO_DATABASE) ALLOWED_HOSTS=registry.example.com $(RUN) manage.py check --deploy --fail-level WARNING
+	$(NO_DATABASE) $(RUN) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(RUN) requirements/audit.py
+
+bench: .venv/dev.stamp ## measure, each program beside its limit
+	$(RUN) -m bench.schema
+
+structure: .venv/dev.stamp ## write schema_migrations/structure.sql anew
+	$(RUN) -m tests.structure
+
+requirements: ## compile requirements/*.in with their hashes (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/base.in -o requirements/base.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/dev.in -o requirements/dev.txt
+
+clean: ## remove the environment and caches (the bundled PostgreSQL and its data stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/%.stamp: requirements/%.txt
+	@$(if $(PYTHON),,echo 'Python 3.11 or newer is needed and none was found; name one with make PYTHON=/path/to/python3' >&2; exit 1)
+	@echo "Setting up .venv from requirements/$*.txt with $(PYTHON) …"
+	@$(PYTHON) -m venv .venv || { echo 'The venv module is incomplete here; on Debian: apt-get install python3-venv' >&2; exit 1; }
+	@$(INSTALL) --require-hashes -r requirements/$*.txt
+	@touch $@

@@ -1,0 +1,54 @@
+"""`manage.py database`: one command tree over the apps' command lines, and the one place that words their errors."""
+
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
+from django.db import connections
+
+from metadata_import import cli as import_cli
+from metadata_import.errors import MetadataImportError
+from schema_migrations import cli as migrate_cli
+from schema_migrations import services as schema_services
+from schema_migrations.errors import SchemaMigrationError
+
+
+class Command(BaseCommand):
+    """Dispatches to `migrate` and `import`; every refusal is one line on standard error and exit code 1."""
+
+    help = "Manage the registry's metadata database: its schema, and the import of a storage tree into it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Hand each app its own part of the command tree."""
+        subparsers = parser.add_subparsers(dest="database_command", required=True, metavar="migrate|import")
+        migrate_cli.add_arguments(
+            subparsers.add_parser("migrate", help=migrate_cli.DESCRIPTION, description=migrate_cli.DESCRIPTION)
+        )
+        import_cli.add_arguments(subparsers.add_parser("import", help=import_cli.DESCRIPTION))
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Run the chosen subcommand."""
+        # The subcommands write whole lines with print(); Django's wrapper would end each of them twice.
+        self.stdout.ending = self.stderr.ending = ""
+        try:
+            if options["database_command"] == "migrate":
+                migrate_cli.handle(options, stdout=self.stdout, stderr=self.stderr)
+            else:
+                import_cli.handle(
+                    options, stdout=self.stdout, stderr=self.stderr, pending_migrations=_count_pending_migrations
+                )
+        except (SchemaMigrationError, MetadataImportError) as error:
+            raise CommandError(str(error)) from error
+        except (psycopg.Error, DatabaseError) as error:
+            raise CommandError(f"The registry database answered: {' '.join(str(error).split())}") from error
+        finally:
+            self.stdout.ending = self.stderr.ending = "\n"
+
+
+def _count_pending_migrations() -> int:
+    connections["registry"].ensure_connection()
+    return schema_services.count_pending(
+        connections["registry"].connection, own_database=settings.SCHEMA_OWNER == "self"
+    )

@@ -1,0 +1,129 @@
+"""Finds the schema migrations on disk, sorts them and refuses what does not fit together. Asks no database."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+from schema_migrations.errors import (
+    DependencyCycleError,
+    DuplicateVersionError,
+    MalformedMigrationError,
+    UnknownRequirementError,
+)
+from schema_migrations.migration import Migration, Phase
+
+FOLDERS: Mapping[Phase, Path] = {
+    Phase.PRE_DEPLOYMENT: Path(__file__).parent / "pre_deployment",
+    Phase.POST_DEPLOYMENT: Path(__file__).parent / "post_deployment",
+}
+MIGRATION_ID = re.compile(r"(?P<version>\d{14})_[a-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class KnownMigration:
+    """A migration that this release ships, with the id and phase its file gives it."""
+
+    id: str
+    phase: Phase
+    migration: Migration
+
+    @property
+    def version(self) -> str:
+        """The number its id begins with."""
+        return self.id.partition("_")[0]
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over what runs: the statements of both directions and the transaction mode."""
+        declared = [list(self.migration.up), list(self.migration.down), self.migration.transactional]
+        return hashlib.sha256(json.dumps(declared).encode()).hexdigest()
+
+
+def load_migrations(
+    folders: Mapping[Phase, Path] = FOLDERS, *, own_database: bool = True
+) -> tuple[KnownMigration, ...]:
+    """Return all migrations, pre-deployment first, each phase by version.
+
+    Raises the first fault found: a malformed file, a version given twice, a requirement that does not exist, a
+    circle. Without `own_database` those that only a database of our own needs are left out.
+    """
+    known = [
+        _load(path, phase=phase)
+        for phase in Phase
+        for path in sorted(folders[phase].glob("*.py"))
+        if path.name != "__init__.py"
+    ]
+    _refuse_duplicates(known)
+    _refuse_unknown_requirements(known)
+    _refuse_cycles(known)
+    if own_database:
+        return tuple(known)
+    shared = [each for each in known if not each.migration.own_database_only]
+    _refuse_unknown_requirements(shared)
+    return tuple(shared)
+
+
+def _load(path: Path, *, phase: Phase) -> KnownMigration:
+    if MIGRATION_ID.fullmatch(path.stem) is None:
+        raise MalformedMigrationError(str(path), reason="its name must be <14 digits>_<lower_case_words>.py.")
+    module = ModuleType(f"{__package__}.{path.parent.name}.{path.stem}")
+    try:
+        SourceFileLoader(module.__name__, str(path)).exec_module(module)
+    except Exception as error:
+        raise MalformedMigrationError(str(path), reason=f"{type(error).__name__}: {error}") from error
+    migration = getattr(module, "migration", None)
+    if not isinstance(migration, Migration):
+        raise MalformedMigrationError(str(path), reason="it must define `migration = Migration(…)`.")
+    _refuse_malformed(path, migration=migration)
+    return KnownMigration(path.stem, phase, migration)
+
+
+def _refuse_malformed(path: Path, *, migration: Migration) -> None:
+    lists = {
+        "up": migration.up,
+        "down": migration.down,
+        "requires": migration.requires,
+        "required_background_migrations": migration.required_background_migrations,
+    }
+    for name, values in lists.items():
+        # A bare string would pass for a sequence of one-letter statements.
+        if isinstance(values, str) or not all(isinstance(value, str) and value.strip() for value in values):
+            raise MalformedMigrationError(str(path), reason=f"`{name}` must be a list of strings, none of them empty.")
+    if migration.irreversible and migration.down:
+        raise MalformedMigrationError(str(path), reason="it is declared irreversible, so `down` must stay empty.")
+    if migration.up and not migration.down and not migration.irreversible:
+        raise MalformedMigrationError(str(path), reason="it needs a `down`, or a reason why it is `irreversible`.")
+
+
+def _refuse_duplicates(known: Sequence[KnownMigration]) -> None:
+    seen: dict[str, KnownMigration] = {}
+    for each in known:
+        if (other := seen.setdefault(each.version, each)) is not each:
+            raise DuplicateVersionError(other.id, each.id)
+
+
+def _refuse_unknown_requirements(known: Sequence[KnownMigration]) -> None:
+    ids = {each.id for each in known}
+    for each in known:
+        for requirement in each.migration.requires:
+            if requirement not in ids:
+                raise UnknownRequirementError(each.id, requirement=requirement)
+
+
+def _refuse_cycles(known: Sequence[KnownMigration]) -> None:
+    graph = {each.id: set(each.migration.requires) for each in known}
+    for phase in Phase:
+        stream = [each.id for each in known if each.phase is phase]
+        for earlier, later in zip(stream, stream[1:], strict=False):
+            graph[later].add(earlier)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise DependencyCycleError(error.args[1]) from error

@@ -1,0 +1,29 @@
+"""Index layers by namespace, digest and size, adopting the indexes of its partitions."""
+
+from schema_migrations.migration import Migration
+
+migration = Migration(
+    up=[
+        """
+        CREATE INDEX IF NOT EXISTS index_layers_on_top_level_namespace_id_and_digest_and_size
+        ON public.layers (top_level_namespace_id, digest, size)
+        """,
+    ],
+    down=[
+        "DROP INDEX IF EXISTS public.index_layers_on_top_level_namespace_id_and_digest_and_size",
+        # The indexes of the partitions went with their parent, but belong to earlier steps.
+        """
+        DO $$
+        BEGIN
+            FOR remainder IN 0..63 LOOP
+                EXECUTE format(
+                    'CREATE INDEX IF NOT EXISTS %I ON partitions.%I (top_level_namespace_id, digest, size)',
+                    'index_layers_p_' || remainder || '_on_top_level_namespace_id_and_digest_and_size',
+                    'layers_p_' || remainder
+                );
+            END LOOP;
+        END
+        $$
+        """,
+    ],
+)

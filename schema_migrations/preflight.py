@@ -1,0 +1,46 @@
+"""Asks the server, before anything is planned, whether migrations can run on it: version, writes, pooler, privileges."""
+
+from psycopg import Connection
+
+from schema_migrations.errors import (
+    InsufficientPrivilegeError,
+    PooledConnectionError,
+    ReadOnlyServerError,
+    UnsupportedServerError,
+)
+
+MINIMUM_VERSION = 15
+
+FACTS = """
+    SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+        current_user, current_database(), current_schema(),
+        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+        has_database_privilege(current_database(), 'CREATE')
+            OR (to_regnamespace('registry_admin') IS NOT NULL AND to_regnamespace('partitions') IS NOT NULL)
+"""
+
+
+def check_version(connection: Connection, *, minimum: int = MINIMUM_VERSION) -> None:
+    """Raise when the server is older than PostgreSQL `minimum`."""
+    major, minor = divmod(connection.info.server_version, 10_000)
+    if major < minimum:
+        raise UnsupportedServerError(f"{major}.{minor}", minimum=minimum)
+
+
+def check_migratable(connection: Connection) -> None:
+    """Raise when the server, the connection or the role does not allow migrations; changes nothing."""
+    check_version(connection)
+    facts = connection.execute(FACTS).fetchone()
+    assert facts is not None
+    backend_pid, in_recovery, read_only, role, database, schema, may_create, may_create_schema = facts
+    # A pooler answers the log-in with a process id of its own making.
+    if backend_pid != connection.info.backend_pid:
+        raise PooledConnectionError
+    if in_recovery:
+        raise ReadOnlyServerError("it is a standby in recovery")
+    if read_only:
+        raise ReadOnlyServerError("default_transaction_read_only is on for this role, database or server")
+    if not may_create:
+        raise InsufficientPrivilegeError(role, privilege=f"CREATE on schema {schema or 'public'}")
+    if not may_create_schema:
+        raise InsufficientPrivilegeError(role, privilege=f"CREATE on database {database}")

@@ -1,0 +1,84 @@
+"""Looks over the shoulder of a long statement: who blocks it, and how far an index build has come."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import Connection
+
+BLOCKERS = """
+    SELECT string_agg(format('process %%s (%%s%%s, %%s: %%s)', pid, usename,
+                             coalesce(', ' || nullif(application_name, ''), ''), state,
+                             left(regexp_replace(query, '\\s+', ' ', 'g'), 80)), '; ' ORDER BY pid)
+    FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(%s))
+"""
+INDEX_BUILD = """
+    SELECT index_relid::regclass::text,
+           coalesce(blocks_done::float8 / nullif(blocks_total, 0), tuples_done::float8 / nullif(tuples_total, 0))
+    FROM pg_stat_progress_create_index WHERE pid = %s
+"""
+
+
+@dataclass(frozen=True)
+class IndexBuild:
+    """How far the index build of the running statement is; `share` is between 0 and 1, for its present phase."""
+
+    index: str
+    share: float
+
+
+class Watcher:
+    """Polls one backend from a second connection, opened only when something takes longer than one poll."""
+
+    def __init__(
+        self,
+        backend_pid: int,
+        *,
+        connect: Callable[[], Connection],
+        poll_seconds: float,
+        on_index_build: Callable[[IndexBuild], None],
+    ) -> None:
+        self._backend_pid, self._connect = backend_pid, connect
+        self._poll_seconds, self._on_index_build = poll_seconds, on_index_build
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="schema-migration-watcher", daemon=True)
+        self._seen: tuple[float, str] = (0.0, "")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def blockers_since(self, moment: float) -> str:
+        """Return who was seen blocking after this moment of the monotonic clock; empty when nobody was."""
+        seen_at, blockers = self._seen
+        return blockers if seen_at >= moment else ""
+
+    def _run(self) -> None:
+        connection = None
+        while not self._stop.wait(self._poll_seconds):
+            try:
+                connection = connection or self._connect()
+                self._poll(connection)
+            except psycopg.Error:
+                # What it tells is a courtesy; the run itself meets the same trouble and reports it.
+                connection = None
+        if connection is not None:
+            connection.close()
+
+    def _poll(self, connection: Connection) -> None:
+        blocked = connection.execute(BLOCKERS, [self._backend_pid]).fetchone()
+        if blocked and blocked[0]:
+            self._seen = (time.monotonic(), blocked[0])
+        build = connection.execute(INDEX_BUILD, [self._backend_pid]).fetchone()
+        if build and build[1] is not None:
+            self._on_index_build(IndexBuild(*build))

@@ -1,0 +1,120 @@
+"""Databases for the tests, all on the process's own server, all made by the migrator that ships."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.db import connections
+from psycopg import sql
+
+from schema_migrations.journal import Author
+from schema_migrations.loader import load_migrations
+from schema_migrations.migrator import Limits, Migrator
+from schema_migrations.planner import Selection
+from tests.fakes import RecordingReporter
+
+TEMPLATE = "registry_template"
+# What tests write, in an order that every foreign key allows; seeded rows and records of migrations stay.
+EMPTY_TABLES = """
+    DELETE FROM manifest_references;
+    DELETE FROM top_level_namespaces;
+    DELETE FROM blobs;
+    DELETE FROM import_statistics;
+    DELETE FROM container_repositories;
+    DELETE FROM routes;
+    DELETE FROM batched_background_migration_jobs;
+    DELETE FROM media_types WHERE id NOT IN (SELECT id FROM media_types ORDER BY id LIMIT 103);
+"""
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database of the test server."""
+
+    url: str
+
+    def connect(self) -> psycopg.Connection:
+        """Open an autocommit connection; whoever opens it closes it."""
+        return psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
+
+
+def migrate(database: Database) -> None:
+    """Run every shipped schema migration."""
+    with database.connect() as connection:
+        Migrator(
+            connection=connection,
+            connect=database.connect,
+            known=load_migrations(),
+            author=Author(actor="tests", release="tests"),
+            reporter=RecordingReporter(),
+            limits=Limits(),
+        ).up(Selection())
+
+
+@pytest.fixture(scope="session")
+def create_database() -> Iterator[Callable[..., Database]]:
+    """Make databases of the test server; all are dropped at the end, whoever is still connected."""
+    server_url = os.environ["DATABASE_URL"]
+    names: list[str] = []
+    with psycopg.connect(server_url, autocommit=True) as connection:
+
+        def create(name: str | None = None, *, template: str = "template0") -> Database:
+            names.append(name or f"scratch_{next(_numbers)}")
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(names[-1]), sql.Identifier(template))
+            )
+            return Database(urlunsplit(urlsplit(server_url)._replace(path=f"/{names[-1]}")))
+
+        yield create
+        for name in names:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def template_database(create_database: Callable[..., Database]) -> Database:
+    """A database with the whole schema, to be copied and never connected to."""
+    database = create_database(TEMPLATE)
+    migrate(database)
+    return database
+
+
+@pytest.fixture(scope="session")
+def migrated_database(create_database, template_database) -> Iterator[psycopg.Connection]:
+    """A connection to a database that holds the whole schema and nothing of Django's; for reading."""
+    with create_database(template=TEMPLATE).connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def scratch_database(create_database: Callable[..., Database]) -> Database:
+    """An empty database, for the migrator."""
+    return create_database()
+
+
+@pytest.fixture
+def scratch_copy(create_database: Callable[..., Database], template_database: Database) -> Database:
+    """A database with the whole schema, for a test that changes it."""
+    return create_database(template=TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(template_database: Database) -> None:
+    """Let Django's test database begin as a copy of the migrated one."""
+    for database in settings.DATABASES.values():
+        database.setdefault("TEST", {})["TEMPLATE"] = TEMPLATE
+
+
+@pytest.fixture
+def committed_db(django_db_setup, django_db_blocker) -> Iterator[None]:
+    """The Django databases without a surrounding transaction, for threads, locks and bulk writers; emptied after."""
+    with django_db_blocker.unblock():
+        yield
+        with connections["registry"].cursor() as cursor:
+            cursor.execute(EMPTY_TABLES)
+        connections.close_all()

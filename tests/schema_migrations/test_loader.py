@@ -1,0 +1,95 @@
+"""The loader finds and sorts migrations and refuses what does not fit together."""
+
+import pytest
+
+from schema_migrations.errors import (
+    DependencyCycleError,
+    DuplicateVersionError,
+    MalformedMigrationError,
+    UnknownRequirementError,
+)
+from schema_migrations.loader import load_migrations
+from tests.schema_migrations.declared import PRE, folders, known, module
+
+FIRST, SECOND, THIRD = "20260101000001_first", "20260101000002_second", "20260101000003_third"
+
+
+def test_migrations_come_by_phase_and_version(tmp_path):
+    paths = folders(
+        tmp_path, {f"pre/{THIRD}.py": module(), f"pre/{FIRST}.py": module(), f"post/{SECOND}.py": module()}
+    )
+    assert [each.id for each in load_migrations(paths)] == [FIRST, THIRD, SECOND]
+
+
+def test_init_files_are_not_migrations(tmp_path):
+    assert load_migrations(folders(tmp_path, {"pre/__init__.py": "", "post/__init__.py": ""})) == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "body", "reason"),
+    [
+        ("pre/first.py", module(), "its name must be"),
+        ("pre/2026_first.py", module(), "its name must be"),
+        (f"pre/{FIRST}.py", "", "it must define `migration"),
+        (f"pre/{FIRST}.py", "migration = 3", "it must define `migration"),
+        (f"pre/{FIRST}.py", "migration = (", "SyntaxError"),
+        (f"pre/{FIRST}.py", "import nowhere_at_all", "ModuleNotFoundError"),
+        (f"pre/{FIRST}.py", module(surprise=1), "TypeError"),
+        (f"pre/{FIRST}.py", module(up="SELECT 1"), "`up` must be a list"),
+        (f"pre/{FIRST}.py", module(down=["  "]), "`down` must be a list"),
+        (f"pre/{FIRST}.py", module(requires="second"), "`requires` must be a list"),
+        (f"pre/{FIRST}.py", module(irreversible="Rows are gone."), "`down` must stay empty"),
+        (f"pre/{FIRST}.py", module(down=[]), "it needs a `down`"),
+    ],
+)
+def test_a_malformed_file_is_refused_by_name(tmp_path, file, body, reason):
+    with pytest.raises(MalformedMigrationError) as caught:
+        load_migrations(folders(tmp_path, {file: body}))
+    assert reason in str(caught.value)
+    assert file.removeprefix("pre/") in str(caught.value)
+
+
+def test_one_version_in_both_phases_is_refused(tmp_path):
+    paths = folders(tmp_path, {f"pre/{FIRST}.py": module(), "post/20260101000001_other.py": module()})
+    with pytest.raises(DuplicateVersionError, match=r"first.*other"):
+        load_migrations(paths)
+
+
+def test_a_requirement_must_exist(tmp_path):
+    paths = folders(tmp_path, {f"pre/{FIRST}.py": module(requires=[SECOND])})
+    with pytest.raises(UnknownRequirementError, match=SECOND):
+        load_migrations(paths)
+
+
+def test_two_that_require_each_other_are_refused(tmp_path):
+    paths = folders(
+        tmp_path, {f"pre/{FIRST}.py": module(requires=[SECOND]), f"post/{SECOND}.py": module(requires=[FIRST])}
+    )
+    with pytest.raises(DependencyCycleError, match="circle"):
+        load_migrations(paths)
+
+
+def test_a_requirement_against_the_order_of_its_phase_is_a_circle(tmp_path):
+    paths = folders(tmp_path, {f"pre/{FIRST}.py": module(requires=[SECOND]), f"pre/{SECOND}.py": module()})
+    with pytest.raises(DependencyCycleError):
+        load_migrations(paths)
+
+
+def test_what_only_an_own_database_needs_is_left_out_elsewhere(tmp_path):
+    paths = folders(tmp_path, {f"pre/{FIRST}.py": module(), f"pre/{SECOND}.py": module(own_database_only=True)})
+    assert [each.id for each in load_migrations(paths, own_database=False)] == [FIRST]
+
+
+def test_a_shared_migration_cannot_require_one_that_is_left_out(tmp_path):
+    paths = folders(
+        tmp_path, {f"pre/{FIRST}.py": module(own_database_only=True), f"post/{SECOND}.py": module(requires=[FIRST])}
+    )
+    with pytest.raises(UnknownRequirementError):
+        load_migrations(paths, own_database=False)
+
+
+def test_the_checksum_follows_the_statements_and_the_mode():
+    assert known(1, "a").checksum == known(2, "a").checksum
+    assert known(1, "a").checksum != known(1, "b").checksum
+    assert known(1, "a").checksum != known(1, "a", transactional=False).checksum
+    assert known(1, "a").phase is PRE
