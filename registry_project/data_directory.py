@@ -22,7 +22,6 @@ class Contents:
 
 def create(data: Path, *, contents: Contents, programs: Programs, durable: bool) -> None:
     """Make a data directory. It gets its name last: where the name is, the directory is whole."""
-    _remove_unfinished(data.parent)
     aside = Path(tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=data.parent))
     password_file = aside / "password"
     password_file.touch(mode=0o600)
@@ -53,7 +52,8 @@ def made_by(data: Path) -> str:
     return (data / "PG_VERSION").read_text(encoding="ascii").strip()
 
 
-def _remove_unfinished(directory: Path) -> None:
+def remove_unfinished(directory: Path) -> None:
+    """Remove what starts that were killed left in the directory that was to hold their data."""
     for unfinished in directory.glob(f"{UNFINISHED_PREFIX}*"):
         # A program of a killed start may be writing there still; what it leaves goes the next time.
         shutil.rmtree(unfinished, ignore_errors=True)

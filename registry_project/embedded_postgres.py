@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from registry_project import data_directory, kept_files, postgres_programs, postmaster, unprivileged
 from registry_project.data_directory import Contents
 from registry_project.postgres_programs import EmbeddedPostgresError, Programs
-from registry_project.postmaster import PassingFailureError, ServerNotReadyError
+from registry_project.postmaster import HOST, PassingFailureError, ServerNotReadyError
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "HomeLockedError", "ServerStatus", "default_home"]
 
-HOST = "127.0.0.1"
 USER = "registry"
 DATABASE = "registry"
 PASSWORD_BYTES = 24
@@ -114,9 +112,7 @@ class EmbeddedPostgres:
     def _status(self) -> ServerStatus:
         found = postmaster.find(self._data)
         if found is None or not found.ready:
-            return ServerStatus(
-                running=False, url=None, version=_installed_version(), data_directory=self._data
-            )
+            return ServerStatus(running=False, url=None, version=_installed_version(), data_directory=self._data)
         password = self._password.read_text(encoding="utf-8")
         return ServerStatus(
             running=True,
@@ -141,23 +137,17 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(
                 "The bundled PostgreSQL is not installed. Install requirements/base.txt, or set DATABASE_URL."
             )
-        programs = (
-            self._unprivileged(package) if os.geteuid() == 0 else postgres_programs.own_programs(package)
-        )
+        programs = self._unprivileged(package) if os.geteuid() == 0 else postgres_programs.own_programs(package)
         for path in (self._home, programs.directory):
             if UNQUOTABLE & set(str(path)):
-                raise EmbeddedPostgresError(
-                    f"{path} has a quote, $ or \\ in it: move it, or set DATABASE_URL."
-                )
+                raise EmbeddedPostgresError(f"{path} has a quote, $ or \\ in it: move it, or set DATABASE_URL.")
         return programs
 
     def _unprivileged(self, package: Path) -> Programs:
         try:
             account = unprivileged.choose_account(self._server)
         except KeyError as error:
-            raise EmbeddedPostgresError(
-                f"No account can run PostgreSQL in {self._server}: {error}."
-            ) from None
+            raise EmbeddedPostgresError(f"No account can run PostgreSQL in {self._server}: {error}.") from None
         for path in (self._home, unprivileged.STATE_DIRECTORY):
             if directory := unprivileged.blocking_directory(path, account=account):
                 raise EmbeddedPostgresError(
@@ -186,6 +176,7 @@ class EmbeddedPostgres:
         self._server.mkdir(mode=0o700, exist_ok=True)
         if self._server.stat().st_uid == os.geteuid():
             programs.give(self._server)
+        data_directory.remove_unfinished(self._server)
         if self._data.exists():
             self._refuse_foreign_data(programs)
             return
@@ -207,34 +198,25 @@ class EmbeddedPostgres:
             )
 
     def _launch(self, programs: Programs) -> None:
+        # Another process may have started it while we waited for the lock; its port is taken by itself then.
+        if found := postmaster.find(self._data):
+            if found.ready:
+                return
+            raise ServerNotReadyError(self._log)
         kept_files.replace(self._version, programs.version())
         options = _options(programs, port=self._free_port(), durable=self._durable)
-        postmaster.start(
-            self._data, log=self._log, programs=programs, options=options, timeout_seconds=WAIT_SECONDS
-        )
+        postmaster.start(self._data, log=self._log, programs=programs, options=options, timeout_seconds=WAIT_SECONDS)
 
     def _free_port(self) -> int:
-        """The port of the last start, or another where somebody has taken that one."""
+        """The port of the last start, or another where somebody has taken that one since."""
         kept = self._port.read_text(encoding="ascii") if self._port.exists() else ""
-        if kept.isdigit() and _bound_port(int(kept)):
+        if kept.isdigit() and postmaster.bindable_port(int(kept)):
             return int(kept)
-        port = _bound_port(0)
+        port = postmaster.bindable_port(0)
         if port is None:
             raise EmbeddedPostgresError(f"No TCP port is free on {HOST}. Close programs that listen there.")
         kept_files.replace(self._port, str(port))
         return port
-
-
-def _bound_port(port: int) -> int | None:
-    """The port that a server could listen on if asked for ``port`` (0: any), None where that is taken."""
-    with socket.socket() as listener:
-        # As PostgreSQL does: connections of the server before must not keep its port from it.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError:
-            return None
-        return int(listener.getsockname()[1])
 
 
 def _options(programs: Programs, *, port: int, durable: bool) -> str:

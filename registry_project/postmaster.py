@@ -1,12 +1,14 @@
 """The main process of a bundled PostgreSQL: whether one serves a data directory, starting it, stopping it."""
 
 import os
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry_project.postgres_programs import EmbeddedPostgresError, ProgramError, Programs
 
+HOST = "127.0.0.1"
 PROCESSES = Path("/proc")
 # Lines of postmaster.pid, counted from 0; PostgreSQL's pidfile.h counts them from 1.
 PID_LINE, PORT_LINE, STATUS_LINE = 0, 3, 7
@@ -60,10 +62,22 @@ class Postmaster:
 def find(data: Path) -> Postmaster | None:
     """The process that serves the data directory, None where none does."""
     lines = _pid_file_lines(data)
-    if len(lines) <= PORT_LINE or not _serves(lines[PID_LINE], data):
+    if len(lines) <= PORT_LINE or not lines[PID_LINE].isdigit() or not _serves(lines[PID_LINE], data):
         return None
     ready = len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "ready"
     return Postmaster(int(lines[PID_LINE]), int(lines[PORT_LINE]), ready=ready)
+
+
+def bindable_port(port: int) -> int | None:
+    """The port that a server could listen on if asked for ``port`` (0: any), None where that is taken."""
+    with socket.socket() as listener:
+        # As PostgreSQL does: connections of the server before must not keep its port from it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError:
+            return None
+        return int(listener.getsockname()[1])
 
 
 def start(data: Path, *, log: Path, programs: Programs, options: str, timeout_seconds: int) -> None:
@@ -71,10 +85,6 @@ def start(data: Path, *, log: Path, programs: Programs, options: str, timeout_se
 
     Raises PassingFailureError or ServerNotReadyError where trying again may help, ServerStartError where not.
     """
-    if found := find(data):
-        if found.ready:
-            return
-        raise ServerNotReadyError(log)
     _forget_dead(data)
     log_start = _shortened(log)
     arguments = ("start", "-D", str(data), "-l", str(log), "-t", str(timeout_seconds), "-o", options)
@@ -116,14 +126,15 @@ def _is_alive(pid: int) -> bool:
 
 
 def _forget_dead(data: Path) -> None:
-    """Remove a killed server's pid file where its process id is in use, which would keep a new one out.
+    """Remove a dead server's pid file where PostgreSQL would take it for that of a live one, or not read it.
 
-    PostgreSQL takes that for a live server. It is so while nobody reaps the process, and when a restarted
-    machine or container gives the id anew. Sessions that outlive their server keep a new one out even then:
+    Its process id is in use while nobody reaps the process, and when a restarted machine or container gives it
+    anew; a power cut may leave the file empty. Sessions that outlive their server keep a new one out even then:
     their shared memory is found by the inode of the data directory.
     """
-    lines = _pid_file_lines(data)
-    if lines and (PROCESSES / lines[PID_LINE]).exists() and not _serves(lines[PID_LINE], data):
+    # PostgreSQL writes the id of a single-user session with a minus sign.
+    pid = next(iter(_pid_file_lines(data)), "").removeprefix("-")
+    if not pid.isdigit() or ((PROCESSES / pid).exists() and not _serves(pid, data)):
         (data / "postmaster.pid").unlink(missing_ok=True)
 
 

@@ -94,7 +94,9 @@ def install_programs(package: Path, *, version: str) -> Path:
     installed = STATE_DIRECTORY / f"programs-{version}"
     if not installed.exists():
         make_open_directories(STATE_DIRECTORY)
-        with (STATE_DIRECTORY / "programs.lock").open("a") as lock:
+        lock_file = STATE_DIRECTORY / "programs.lock"
+        lock_file.touch(mode=0o600)
+        with lock_file.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not installed.exists():
                 _copy_programs(package, installed)

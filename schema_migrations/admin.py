@@ -1,8 +1,8 @@
 """Read-only lists of the schema migrations applied; `database migrate` alone applies and undoes them."""
 
-from django.contrib import admin  # noqa: TID251 - this is the edge
+from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest  # noqa: TID251
+from django.http import HttpRequest
 
 from schema_migrations.models import PostDeploymentSchemaMigration, SchemaMigration
 
@@ -16,15 +16,15 @@ class AppliedMigrationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # gene
     search_fields = ("id",)
     show_full_result_count = False
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: a row without its migration applied would be a lie."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Refuse: what was applied, and when, is history."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Refuse: only undoing a migration takes its row away."""
         return False
 

@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from django.conf import settings
@@ -16,15 +17,16 @@ from django.db import connections
 from psycopg import Connection
 
 from schema_migrations import preflight, recorder, services
-from schema_migrations.errors import ForeignSchemaError, NothingAppliedError
+from schema_migrations.errors import ForeignSchemaError, NothingAppliedError, SchemaMigrationError
 from schema_migrations.journal import Author
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migration import Phase
 from schema_migrations.migrator import Limits, Migrator, Result
-from schema_migrations.planner import Selection, Step, plan_down, plan_up, select
+from schema_migrations.planner import Step, plan_down, plan_up, select
 from schema_migrations.watcher import IndexBuild
 from schema_migrations.writer import write_migration
 
+MAXIMUM_APPLICATION_NAME = 63  # PostgreSQL cuts longer ones
 DESCRIPTION = "Manage the schema of the registry's metadata database."
 EXAMPLES = {
     "up": """examples:
@@ -86,10 +88,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-n", "--limit", type=int, metavar="N", help="at most N pre-deployment migrations; alone: no post-deployment"
+        "-n",
+        "--limit",
+        type=int,
+        metavar="N",
+        help="at most N pre-deployment migrations; alone: no post-deployment",
     )
     parser.add_argument(
-        "-p", "--post-deploy-limit", type=int, metavar="N", help="at most N post-deployment ones; alone: no others"
+        "-p",
+        "--post-deploy-limit",
+        type=int,
+        metavar="N",
+        help="at most N post-deployment ones; alone: no others",
     )
     parser.add_argument("-d", "--dry-run", action="store_true", help="print the plan with its SQL, change nothing")
 
@@ -114,7 +124,8 @@ def _up(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
     if options["dry_run"]:
         _print_plan(plan_up(_known(), applied=_applied_ids(), selection=selection), options, stdout)
         return
-    result = _migrator(options, stderr).up(selection)
+    with _migrator(options, stderr) as migrator:
+        result = migrator.up(selection)
     _print_result(result, options, stdout)
 
 
@@ -123,20 +134,22 @@ def _down(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
     if options["dry_run"]:
         _print_plan(plan_down(_known(), applied=_applied_ids(), selection=selection), options, stdout)
         return
-    migrator = _migrator(options, stderr)
-    steps = migrator.plan_down(selection)
-    if steps and not options["force"]:
-        _confirm(steps, stderr)
-    _print_result(migrator.down(selection, confirmed=steps), options, stdout)
+    with _migrator(options, stderr) as migrator:
+        steps = migrator.plan_down(selection)
+        if steps and not options["force"]:
+            _confirm(steps, stderr)
+        result = migrator.down(selection, confirmed=steps)
+    _print_result(result, options, stdout)
 
 
 def _status(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
     skip = options["skip_post_deployment"] or settings.SKIP_POST_DEPLOYMENT_MIGRATIONS
-    statuses = [
-        status
-        for status in services.migration_statuses(_checked_connection(), known=_known())
-        if not (skip and status.phase is Phase.POST_DEPLOYMENT)
-    ]
+    with _open_connection() as connection:
+        statuses = [
+            status
+            for status in services.migration_statuses(connection, known=_known())
+            if not (skip and status.phase is Phase.POST_DEPLOYMENT)
+        ]
     if options["up_to_date"]:
         up_to_date = not any(status.pending for status in statuses)
         print(json.dumps({"up_to_date": up_to_date} if options["json"] else up_to_date), file=stdout)
@@ -151,7 +164,8 @@ def _status(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
 
 
 def _version(options: dict[str, Any], stdout: TextIO, _stderr: TextIO) -> None:
-    applied = recorder.applied_migrations(_checked_connection())
+    with _open_connection() as connection:
+        applied = recorder.applied_migrations(connection)
     if not applied:
         raise NothingAppliedError
     print(json.dumps({"version": applied[-1].id}) if options["json"] else applied[-1].id, file=stdout)
@@ -170,40 +184,42 @@ def _known() -> tuple[KnownMigration, ...]:
     return load_migrations(own_database=settings.SCHEMA_OWNER == "self")
 
 
-def _open_connection(application_name: str) -> Connection:
-    """Open a connection of its own, which no request shares and which ends with the command."""
+def _open_connection(name: str = "database migrate") -> Connection:
+    """Open a connection that no request shares; whoever opens it closes it. Raises when the server is too old."""
     wrapper = connections["registry"].copy()
-    wrapper.settings_dict["OPTIONS"]["application_name"] = application_name
+    wrapper.settings_dict["OPTIONS"]["application_name"] = name[:MAXIMUM_APPLICATION_NAME]
     wrapper.ensure_connection()
     connection: Connection = wrapper.connection
-    return connection
-
-
-def _checked_connection() -> Connection:
-    connection = _open_connection("database migrate")
-    preflight.check_version(connection)
+    try:
+        preflight.check_version(connection)
+    except SchemaMigrationError:
+        connection.close()
+        raise
     return connection
 
 
 def _applied_ids() -> set[str]:
-    return {each.id for each in recorder.applied_migrations(_checked_connection())}
+    with _open_connection() as connection:
+        return {each.id for each in recorder.applied_migrations(connection)}
 
 
-def _migrator(options: dict[str, Any], stderr: TextIO) -> Migrator:
+@contextmanager
+def _migrator(options: dict[str, Any], stderr: TextIO) -> Iterator[Migrator]:
     actor = f"{getpass.getuser()}@{socket.gethostname()}"
-    name = f"database migrate {options['migrate_command']} by {actor}, pid {os.getpid()}"[:63]
-    return Migrator(
-        connection=_open_connection(name),
-        connect=lambda: _open_connection("database migrate watcher"),
-        known=_known(),
-        author=Author(actor=actor, release=settings.VERSION),
-        reporter=_LineReporter(stderr),
-        limits=Limits(
-            lock_timeout=settings.SCHEMA_LOCK_TIMEOUT_SECONDS,
-            statement_timeout=settings.SCHEMA_STATEMENT_TIMEOUT_SECONDS,
-            migrator_wait=settings.SCHEMA_MIGRATOR_WAIT_SECONDS,
-        ),
-    )
+    name = f"database migrate {options['migrate_command']} by {actor}, pid {os.getpid()}"
+    with _open_connection(name) as connection:
+        yield Migrator(
+            connection=connection,
+            connect=_open_connection,
+            known=_known(),
+            author=Author(actor=actor, release=settings.VERSION),
+            reporter=_LineReporter(stderr),
+            limits=Limits(
+                lock_timeout=settings.SCHEMA_LOCK_TIMEOUT_SECONDS,
+                statement_timeout=settings.SCHEMA_STATEMENT_TIMEOUT_SECONDS,
+                migrator_wait=settings.SCHEMA_MIGRATOR_WAIT_SECONDS,
+            ),
+        )
 
 
 class _LineReporter:
@@ -278,7 +294,9 @@ def _print_result(result: Result, options: dict[str, Any], stdout: TextIO) -> No
     if not result.steps:
         print("OK: nothing to do", file=stdout)
         return
-    counts = [f"{sum(step.known.phase is phase for step in result.steps)} {phase.value} migration(s)" for phase in Phase]
+    counts = [
+        f"{sum(step.known.phase is phase for step in result.steps)} {phase.value} migration(s)" for phase in Phase
+    ]
     if options["migrate_command"] == "up":
         counts.append(f"{result.background_completed} background migration(s)")
     verb = "applied" if options["migrate_command"] == "up" else "undid"
@@ -289,7 +307,12 @@ def _print_table(statuses: Sequence[services.MigrationStatus], stdout: TextIO) -
     rows = [(status.id, _applied_text(status)) for status in statuses]
     widths = [max(len(row[column]) for row in [("MIGRATION", "APPLIED"), *rows]) for column in (0, 1)]
     rule = "  ".join("-" * width for width in widths)
-    lines = [rule, f"{'MIGRATION':<{widths[0]}}  APPLIED", rule, *(f"{id_:<{widths[0]}}  {text}" for id_, text in rows)]
+    lines = [
+        rule,
+        f"{'MIGRATION':<{widths[0]}}  APPLIED",
+        rule,
+        *(f"{id_:<{widths[0]}}  {text}" for id_, text in rows),
+    ]
     print("\n".join([*lines, rule]), file=stdout)
 
 

@@ -1,4 +1,4 @@
-"""Everything that can be refused or go wrong with a schema migration; each message names the thing and the next step."""
+"""What can be refused or go wrong with a schema migration; each message names the thing and the next step."""
 
 from collections.abc import Sequence
 
@@ -93,9 +93,7 @@ class IrreversibleMigrationError(SchemaMigrationError):
     code = "irreversible_migration"
 
     def __init__(self, migration_id: str, *, reason: str) -> None:
-        super().__init__(
-            f"Schema migration {migration_id} cannot be undone: {reason} Use --limit to stop before it."
-        )
+        super().__init__(f"Schema migration {migration_id} cannot be undone: {reason} Use --limit to stop before it.")
         self.migration_id, self.reason = migration_id, reason
 
 
@@ -127,7 +125,9 @@ class InvalidNameError(SchemaMigrationError):
     code = "invalid_name"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name!r} is no name for a migration: use lower-case words joined by _, at most 80 characters.")
+        super().__init__(
+            f"{name!r} is no name for a migration: use lower-case words joined by _, at most 80 characters."
+        )
         self.name = name
 
 

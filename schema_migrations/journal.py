@@ -45,7 +45,9 @@ START_INSTALLATION = """
     ON CONFLICT (only_row) DO UPDATE SET started_at = clock_timestamp(), finished_at = NULL
 """
 INSTALLATION_UNFINISHED = "SELECT EXISTS (SELECT FROM registry_admin.schema_installation WHERE finished_at IS NULL)"
-FINISH_INSTALLATION = "UPDATE registry_admin.schema_installation SET finished_at = clock_timestamp() WHERE finished_at IS NULL"
+FINISH_INSTALLATION = (
+    "UPDATE registry_admin.schema_installation SET finished_at = clock_timestamp() WHERE finished_at IS NULL"
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from importlib.machinery import SourceFileLoader
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -121,7 +122,7 @@ def _refuse_cycles(known: Sequence[KnownMigration]) -> None:
     graph = {each.id: set(each.migration.requires) for each in known}
     for phase in Phase:
         stream = [each.id for each in known if each.phase is phase]
-        for earlier, later in zip(stream, stream[1:], strict=False):
+        for earlier, later in pairwise(stream):
             graph[later].add(earlier)
     try:
         TopologicalSorter(graph).prepare()

@@ -14,7 +14,13 @@ from typing import Protocol
 import psycopg
 import structlog
 from psycopg import Connection, errors, sql
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 
 from schema_migrations import journal, preflight, recorder
 from schema_migrations.errors import (
@@ -34,7 +40,8 @@ log = structlog.get_logger(__name__)
 LOCK_ATTEMPTS = 5
 WATCH_SECONDS = 1.0
 CONCURRENT_INDEX = re.compile(
-    r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>[\w.\"]+)\s+ON\b", re.IGNORECASE
+    r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>[\w.\"]+)\s+ON\b",
+    re.IGNORECASE,
 )
 INVALID_INDEX = "SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid)"
 
@@ -203,7 +210,10 @@ class Migrator:
             raise BlockedMigrationError(step.known.id, attempts=LOCK_ATTEMPTS, blockers=blockers) from error
         seconds = time.monotonic() - began
         log.info(
-            "schema migration run", migration_id=step.known.id, direction=step.direction.value, duration_s=seconds
+            "schema migration run",
+            migration_id=step.known.id,
+            direction=step.direction.value,
+            duration_s=seconds,
         )
         self.reporter.finished(step, seconds=seconds)
 
@@ -234,7 +244,9 @@ class Migrator:
         )
         for name, seconds in (("lock_timeout", lock), ("statement_timeout", statement)):
             query = sql.SQL("SET {scope} {name} = {milliseconds}").format(
-                scope=sql.SQL(scope), name=sql.Identifier(name), milliseconds=sql.Literal(round(seconds * 1000))
+                scope=sql.SQL(scope),
+                name=sql.Identifier(name),
+                milliseconds=sql.Literal(round(seconds * 1000)),
             )
             self.connection.execute(query)
 

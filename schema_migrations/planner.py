@@ -63,9 +63,7 @@ def select(*, limit: int | None, post_deploy_limit: int | None, skip_post_deploy
     return Selection(0 if limit is None else limit, 0 if post_deploy_limit is None else post_deploy_limit)
 
 
-def plan_up(
-    known: Sequence[KnownMigration], *, applied: Collection[str], selection: Selection
-) -> tuple[Step, ...]:
+def plan_up(known: Sequence[KnownMigration], *, applied: Collection[str], selection: Selection) -> tuple[Step, ...]:
     """Return the steps that apply what is pending: pre-deployment first, each phase by version.
 
     What a migration requires comes before it, with everything pending before that in its own phase, and does not
@@ -84,9 +82,7 @@ def plan_up(
     return steps
 
 
-def plan_down(
-    known: Sequence[KnownMigration], *, applied: Collection[str], selection: Selection
-) -> tuple[Step, ...]:
+def plan_down(known: Sequence[KnownMigration], *, applied: Collection[str], selection: Selection) -> tuple[Step, ...]:
     """Return the steps that undo what is applied: post-deployment first, newest first.
 
     Migrations that require an undone one are undone before it. Only known ones are touched. Raises when a step is

@@ -1,4 +1,4 @@
-"""Asks the server, before anything is planned, whether migrations can run on it: version, writes, pooler, privileges."""
+"""Asks the server, before anything is planned, whether migrations can run: version, writes, pooler, privileges."""
 
 from psycopg import Connection
 
@@ -30,9 +30,9 @@ def check_version(connection: Connection, *, minimum: int = MINIMUM_VERSION) -> 
 def check_migratable(connection: Connection) -> None:
     """Raise when the server, the connection or the role does not allow migrations; changes nothing."""
     check_version(connection)
-    facts = connection.execute(FACTS).fetchone()
-    assert facts is not None
-    backend_pid, in_recovery, read_only, role, database, schema, may_create, may_create_schema = facts
+    ((backend_pid, in_recovery, read_only, role, database, schema, may_create, may_create_schema),) = (
+        connection.execute(FACTS)
+    )
     # A pooler answers the log-in with a process id of its own making.
     if backend_pid != connection.info.backend_pid:
         raise PooledConnectionError

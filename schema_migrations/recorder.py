@@ -19,7 +19,9 @@ CREATE_TABLE = """
         applied_at timestamp WITH time zone
     )
 """
-EXISTING_TABLES = "SELECT to_regclass('schema_migrations') IS NOT NULL, to_regclass('post_deploy_schema_migrations') IS NOT NULL"
+EXISTING_TABLES = (
+    "SELECT to_regclass('schema_migrations') IS NOT NULL, to_regclass('post_deploy_schema_migrations') IS NOT NULL"
+)
 READ = "SELECT id, applied_at FROM {table}"
 ADD = "INSERT INTO {table} (id, applied_at) VALUES (%s, clock_timestamp())"
 REMOVE = "DELETE FROM {table} WHERE id = %s"

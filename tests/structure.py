@@ -1,9 +1,12 @@
 """Draws the picture of the whole schema; run as a program it writes schema_migrations/structure.sql anew."""
 
+import logging
 import re
 import subprocess
 import tempfile
 from pathlib import Path
+
+import structlog
 
 import schema_migrations
 from registry_project.embedded_postgres import EmbeddedPostgres
@@ -39,6 +42,7 @@ def dump(database: Database, *, every_partition: bool = False) -> str:
 
 def main() -> None:
     """Migrate an empty database of a throw-away server and write down what came out."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory(prefix="registry-structure-") as home:
         Path(home).chmod(0o755)
         server = EmbeddedPostgres(Path(home), durable=False)

@@ -1,6 +1,6 @@
 """What the schema must be: every table, written by hand and not read from a database.
 
-A column reads `name type [not null] [default …] [identity]`, a constraint or an index as PostgreSQL prints it.
+A column reads `name type [not null] [default …] [identity]`, a constraint or index as PostgreSQL prints it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,9 +76,7 @@ TABLES = {
             "check_repositories_path_length": LENGTH("path"),
         },
         indexes={
-            "index_repositories_on_top_level_namespace_id_and_parent_id": (
-                "btree (top_level_namespace_id, parent_id)"
-            ),
+            "index_repositories_on_top_level_namespace_id_and_parent_id": ("btree (top_level_namespace_id, parent_id)"),
             "index_repositories_on_top_level_namespace_id_and_path_and_id": (
                 "btree (top_level_namespace_id, path text_pattern_ops, id)"
             ),
@@ -91,9 +89,7 @@ TABLES = {
             "pk_media_types": "PRIMARY KEY (id)",
             "unique_media_types_type": "UNIQUE (media_type)",
             "check_media_types_type_length": LENGTH("media_type"),
-            "check_media_types_media_type_not_empty_string": (
-                "CHECK ((length(TRIM(BOTH FROM media_type)) > 0))"
-            ),
+            "check_media_types_media_type_not_empty_string": ("CHECK ((length(TRIM(BOTH FROM media_type)) > 0))"),
         },
     ),
     "blobs": Table(
@@ -119,9 +115,7 @@ TABLES = {
         columns=[*IN_REPOSITORY, CREATED_AT, "blob_digest bytea not null"],
         constraints={
             "pk_repository_blobs": f"PRIMARY KEY ({REPOSITORY}, id)",
-            "unique_repository_blobs_tp_lvl_nmspc_id_and_rpstry_id_blb_dgst": (
-                f"UNIQUE ({REPOSITORY}, blob_digest)"
-            ),
+            "unique_repository_blobs_tp_lvl_nmspc_id_and_rpstry_id_blb_dgst": (f"UNIQUE ({REPOSITORY}, blob_digest)"),
             "fk_repository_blobs_top_lvl_nmspc_id_and_rpstry_id_repositories": TO_REPOSITORIES,
             "fk_repository_blobs_blob_digest_blobs": TO_BLOBS("blob_digest") + CASCADE,
         },
@@ -148,17 +142,13 @@ TABLES = {
         ],
         constraints={
             "pk_manifests": f"PRIMARY KEY ({REPOSITORY}, id)",
-            "unique_manifests_top_lvl_nmspc_id_and_repository_id_and_digest": (
-                f"UNIQUE ({REPOSITORY}, digest)"
-            ),
+            "unique_manifests_top_lvl_nmspc_id_and_repository_id_and_digest": (f"UNIQUE ({REPOSITORY}, digest)"),
             "unique_manifests_top_lvl_nmspc_id_and_repo_id_id_cfg_blob_dgst": (
                 f"UNIQUE ({REPOSITORY}, id, configuration_blob_digest)"
             ),
             "fk_manifests_top_lvl_nmespace_id_and_repository_id_repositories": TO_REPOSITORIES,
             "fk_manifests_media_type_id_media_types": TO_MEDIA_TYPES("media_type_id"),
-            "fk_manifests_configuration_media_type_id_media_types": (
-                TO_MEDIA_TYPES("configuration_media_type_id")
-            ),
+            "fk_manifests_configuration_media_type_id_media_types": (TO_MEDIA_TYPES("configuration_media_type_id")),
             "fk_manifests_configuration_blob_digest_blobs": TO_BLOBS("configuration_blob_digest"),
             "fk_manifests_subject_id_manifests": TO_MANIFESTS("subject_id") + CASCADE,
             "fk_manifests_artifact_media_type_id_media_types": TO_MEDIA_TYPES("artifact_media_type_id"),
@@ -179,15 +169,12 @@ TABLES = {
             "unique_manifest_references_tp_lvl_nmspc_id_rpy_id_prt_id_chd_id": (
                 f"UNIQUE ({REPOSITORY}, parent_id, child_id)"
             ),
-            "fk_manifest_references_tp_lvl_nmspc_id_rpsty_id_prnt_id_mnfsts": TO_MANIFESTS("parent_id")
-            + CASCADE,
+            "fk_manifest_references_tp_lvl_nmspc_id_rpsty_id_prnt_id_mnfsts": TO_MANIFESTS("parent_id") + CASCADE,
             "fk_manifest_references_tp_lvl_nmspc_id_rpsty_id_chld_id_mnfsts": TO_MANIFESTS("child_id"),
             "check_manifest_references_parent_id_and_child_id_differ": "CHECK ((parent_id <> child_id))",
         },
         indexes={
-            "index_manifest_references_on_tp_lvl_nmspc_id_rpstry_id_chld_id": (
-                f"btree ({REPOSITORY}, child_id)"
-            ),
+            "index_manifest_references_on_tp_lvl_nmspc_id_rpstry_id_chld_id": (f"btree ({REPOSITORY}, child_id)"),
         },
     ),
     "layers": Table(
@@ -205,11 +192,8 @@ TABLES = {
             "unique_layers_tp_lvl_nmspc_id_rpstry_id_and_mnfst_id_and_digest": (
                 f"UNIQUE ({REPOSITORY}, manifest_id, digest)"
             ),
-            "unique_layers_top_lvl_nmspc_id_and_rpstory_id_and_id_and_digest": (
-                f"UNIQUE ({REPOSITORY}, id, digest)"
-            ),
-            "fk_layers_top_lvl_nmspc_id_and_repo_id_and_manifst_id_manifests": TO_MANIFESTS("manifest_id")
-            + CASCADE,
+            "unique_layers_top_lvl_nmspc_id_and_rpstory_id_and_id_and_digest": (f"UNIQUE ({REPOSITORY}, id, digest)"),
+            "fk_layers_top_lvl_nmspc_id_and_repo_id_and_manifst_id_manifests": TO_MANIFESTS("manifest_id") + CASCADE,
             "fk_layers_media_type_id_media_types": TO_MEDIA_TYPES("media_type_id"),
             "fk_layers_digest_blobs": TO_BLOBS("digest"),
         },
@@ -231,12 +215,8 @@ TABLES = {
             "check_tags_name_length": LENGTH("name"),
         },
         indexes={
-            "index_tags_on_top_lvl_nmspc_id_and_rpository_id_and_manifest_id": (
-                f"btree ({REPOSITORY}, manifest_id)"
-            ),
-            "index_tags_on_ns_id_and_repo_id_and_manifest_id_and_name": (
-                f"btree ({REPOSITORY}, manifest_id, name)"
-            ),
+            "index_tags_on_top_lvl_nmspc_id_and_rpository_id_and_manifest_id": (f"btree ({REPOSITORY}, manifest_id)"),
+            "index_tags_on_ns_id_and_repo_id_and_manifest_id_and_name": (f"btree ({REPOSITORY}, manifest_id, name)"),
         },
     ),
     "import_statistics": Table(

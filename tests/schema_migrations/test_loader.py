@@ -15,9 +15,7 @@ FIRST, SECOND, THIRD = "20260101000001_first", "20260101000002_second", "2026010
 
 
 def test_migrations_come_by_phase_and_version(tmp_path):
-    paths = folders(
-        tmp_path, {f"pre/{THIRD}.py": module(), f"pre/{FIRST}.py": module(), f"post/{SECOND}.py": module()}
-    )
+    paths = folders(tmp_path, {f"pre/{THIRD}.py": module(), f"pre/{FIRST}.py": module(), f"post/{SECOND}.py": module()})
     assert [each.id for each in load_migrations(paths)] == [FIRST, THIRD, SECOND]
 
 
@@ -63,7 +61,8 @@ def test_a_requirement_must_exist(tmp_path):
 
 def test_two_that_require_each_other_are_refused(tmp_path):
     paths = folders(
-        tmp_path, {f"pre/{FIRST}.py": module(requires=[SECOND]), f"post/{SECOND}.py": module(requires=[FIRST])}
+        tmp_path,
+        {f"pre/{FIRST}.py": module(requires=[SECOND]), f"post/{SECOND}.py": module(requires=[FIRST])},
     )
     with pytest.raises(DependencyCycleError, match="circle"):
         load_migrations(paths)
@@ -82,7 +81,8 @@ def test_what_only_an_own_database_needs_is_left_out_elsewhere(tmp_path):
 
 def test_a_shared_migration_cannot_require_one_that_is_left_out(tmp_path):
     paths = folders(
-        tmp_path, {f"pre/{FIRST}.py": module(own_database_only=True), f"post/{SECOND}.py": module(requires=[FIRST])}
+        tmp_path,
+        {f"pre/{FIRST}.py": module(own_database_only=True), f"post/{SECOND}.py": module(requires=[FIRST])},
     )
     with pytest.raises(UnknownRequirementError):
         load_migrations(paths, own_database=False)

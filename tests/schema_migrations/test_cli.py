@@ -1,0 +1,318 @@
+"""`database migrate` as it is typed: what it prints, asks, refuses and with which exit code."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+from schema_migrations import loader, writer
+from tests.schema_migrations.declared import folders, module
+
+FIRST, SECOND, THIRD = "20260101000001_first", "20260101000002_second", "20260101000003_third"
+CREATE = {"up": ["CREATE TABLE {0} ()"], "down": ["DROP TABLE {0}"]}
+
+
+def table(name):
+    return {direction: [statement.format(name) for statement in statements] for direction, statements in CREATE.items()}
+
+
+@pytest.fixture
+def database(scratch_database, monkeypatch, django_db_blocker):
+    """An empty database behind the alias `registry`."""
+    monkeypatch.setitem(connections["registry"].settings_dict, "NAME", scratch_database.url.rpartition("/")[2])
+    with django_db_blocker.unblock():
+        yield scratch_database
+
+
+@pytest.fixture
+def three(tmp_path, monkeypatch):
+    """Three migrations of the test's own in place of the shipped ones, the third post-deployment."""
+    paths = folders(
+        tmp_path,
+        {
+            f"pre/{FIRST}.py": module(**table("first")),
+            f"pre/{SECOND}.py": module(**table("second")),
+            f"post/{THIRD}.py": module(requires=[SECOND], **table("third")),
+        },
+    )
+    monkeypatch.setattr(loader.load_migrations, "__defaults__", (paths,))
+    monkeypatch.setattr(writer.write_migration, "__kwdefaults__", {"folders": paths})
+    return paths
+
+
+def run(*arguments, **options):
+    out, err = io.StringIO(), io.StringIO()
+    call_command("database", "migrate", *arguments, stdout=out, stderr=err, **options)
+    return out.getvalue(), err.getvalue()
+
+
+def refusal(*arguments):
+    with pytest.raises(CommandError) as caught:
+        run(*arguments)
+    return str(caught.value)
+
+
+def recorded(database):
+    with database.connect() as connection:
+        query = "SELECT id FROM schema_migrations UNION ALL SELECT id FROM post_deploy_schema_migrations ORDER BY 1"
+        return [id_ for (id_,) in connection.execute(query)]
+
+
+def tables(database):
+    with database.connect() as connection:
+        return [
+            name for (name,) in connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND oid >= 16384")
+        ]
+
+
+@pytest.mark.usefixtures("three")
+class TestUp:
+    def test_up_prints_a_line_per_step_and_a_summary(self, database):
+        out, err = run("up")
+        assert re.fullmatch(
+            r"OK: applied 2 pre-deployment migration\(s\), 1 post-deployment migration\(s\) "
+            r"and 0 background migration\(s\) in \d+\.\d{3}s\n",
+            out,
+        )
+        assert [line.split(" (")[0] for line in err.splitlines()] == [
+            f"[1/3] up {FIRST}",
+            f"[2/3] up {SECOND}",
+            f"[3/3] up {THIRD}",
+        ]
+        assert recorded(database) == [FIRST, SECOND, THIRD]
+
+    def test_a_second_up_says_that_there_is_nothing_to_do(self, database):
+        run("up")
+        assert run("up") == ("OK: nothing to do\n", "")
+
+    def test_json_is_one_object(self, database):
+        facts = json.loads(run("up", "--json", "--limit", "1")[0])
+        assert facts["migrations"] == [FIRST]
+        assert facts["background_migrations"] == 0
+        assert facts["seconds"] > 0
+
+    def test_a_dry_run_prints_the_sql_and_changes_nothing(self, database):
+        out, _ = run("up", "--dry-run", "--post-deploy-limit", "1")
+        assert (
+            f"-- up {SECOND} (pre-deployment, in a transaction)\n-- needed by {THIRD}\nCREATE TABLE second ();" in out
+        )
+        assert out.endswith("-- 3 migrations; dry run, nothing was changed\n")
+        assert tables(database) == []
+
+    def test_a_dry_run_speaks_json_too(self, database):
+        plan = json.loads(run("up", "--dry-run", "--json")[0])["plan"]
+        assert [step["id"] for step in plan] == [FIRST, SECOND, THIRD]
+        assert plan[0]["statements"] == ["CREATE TABLE first ()"]
+
+    def test_the_environment_skips_post_deployment_unless_a_limit_asks_for_it(self, database, settings):
+        settings.SKIP_POST_DEPLOYMENT_MIGRATIONS = True
+        run("up")
+        assert recorded(database) == [FIRST, SECOND]
+        run("up", "-p", "1")
+        assert recorded(database) == [FIRST, SECOND, THIRD]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["up", "--limit", "0"], "--limit is 0; it must be at least 1"),
+            (["up", "--post-deploy-limit", "-3"], "--post-deploy-limit is -3"),
+            (["up", "-s", "-p", "1"], "contradict each other"),
+            (["down", "-n", "0"], "--limit is 0"),
+        ],
+    )
+    def test_bad_options_are_refused_before_anything_changes(self, database, arguments, message):
+        assert message in refusal(*arguments)
+        assert tables(database) == []
+
+
+@pytest.mark.usefixtures("three")
+class TestDown:
+    @pytest.fixture(autouse=True)
+    def applied(self, database, three):
+        run("up")
+
+    @pytest.mark.parametrize("answer", ["y\n", "YES\n"])
+    def test_yes_undoes(self, database, monkeypatch, answer):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        out, err = run("down", "-p", "1")
+        assert THIRD in err
+        assert out.startswith("OK: undid 0 pre-deployment migration(s) and 1 post-deployment migration(s) in ")
+        assert recorded(database) == [FIRST, SECOND]
+
+    @pytest.mark.parametrize("answer", ["\n", "n\n", "what?\n", ""])
+    def test_anything_else_changes_nothing(self, database, monkeypatch, answer):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        assert "othing was undone" in refusal("down")
+        assert recorded(database) == [FIRST, SECOND, THIRD]
+
+    def test_force_does_not_ask_and_dependents_go_first(self, database, monkeypatch):
+        monkeypatch.setattr("sys.stdin", None)
+        facts = json.loads(run("down", "--force", "--limit", "1", "--json")[0])
+        assert facts["migrations"] == [THIRD, SECOND]
+
+    def test_a_dry_run_shows_the_sql_of_the_way_back(self, database):
+        assert f"-- down {THIRD} (post-deployment, in a transaction)\nDROP TABLE third;" in run("down", "-d")[0]
+        assert recorded(database) == [FIRST, SECOND, THIRD]
+
+
+@pytest.mark.usefixtures("three")
+class TestStatus:
+    def test_status_shows_applied_pending_and_unknown(self, database):
+        run("up", "-n", "1")
+        with database.connect() as connection:
+            connection.execute("INSERT INTO schema_migrations VALUES ('20260101000009_from_elsewhere', now())")
+            connection.execute(
+                "UPDATE schema_migrations SET applied_at = '2026-07-03 16:29:12.74+01' WHERE id ~ 'first'"
+            )
+        assert run("status")[0].splitlines() == [
+            "-----------------------------  ------------------------------------",
+            "MIGRATION                      APPLIED",
+            "-----------------------------  ------------------------------------",
+            "20260101000001_first           2026-07-03 15:29:12.740000 +0000 UTC",
+            "20260101000002_second          no",
+            "20260101000003_third           no",
+            "20260101000009_from_elsewhere  unknown migration",
+            "-----------------------------  ------------------------------------",
+        ]
+
+    def test_status_of_an_empty_database_creates_nothing(self, database):
+        assert run("status")[0].count(" no\n") == 3
+        assert tables(database) == []
+
+    def test_a_changed_migration_is_reported(self, database, three):
+        run("up")
+        path = next(three.values().__iter__()) / f"{FIRST}.py"
+        path.write_text(module(up=["CREATE TABLE other ()"], down=["DROP TABLE other"]))
+        out, err = run("status", "--json")
+        assert [each["id"] for each in json.loads(out)["migrations"] if each["changed"]] == [FIRST]
+        assert err == f"Changed since they were applied: {FIRST}\n"
+
+    @pytest.mark.parametrize(("arguments", "text"), [([], "true\n"), (["--json"], '{"up_to_date": true}\n')])
+    def test_up_to_date_is_true(self, database, arguments, text):
+        run("up")
+        assert run("status", "--up-to-date", *arguments)[0] == text
+
+    def test_up_to_date_is_false_with_exit_code_1(self, database):
+        run("up", "--skip-post-deployment")
+        assert run("status", "-u", "-s")[0] == "true\n"
+        out = io.StringIO()
+        with pytest.raises(SystemExit) as caught:
+            call_command("database", "migrate", "status", "-u", stdout=out)
+        assert (out.getvalue(), caught.value.code) == ("false\n", 1)
+
+
+@pytest.mark.usefixtures("three")
+class TestVersionAndNew:
+    def test_version_is_the_newest_applied(self, database):
+        run("up", "-n", "2")
+        assert run("version") == (f"{SECOND}\n", "")
+
+    def test_version_of_an_empty_database_is_an_error(self, database):
+        assert "database migrate up" in refusal("version")
+
+    def test_new_prints_the_path_and_the_file_runs(self, database, three):
+        path = Path(run("new", "add_column", "--post-deployment")[0].strip())
+        assert path.exists()
+        run("up")
+        assert path.stem in recorded(database)
+
+    def test_new_refuses_a_bad_name(self, database):
+        assert "lower-case words" in refusal("new", "Add Column")
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["up", "--dry-run"], ["down", "--force"], ["new", "anything"]])
+def test_gitlab_s_schema_is_left_alone(database, settings, arguments):
+    settings.SCHEMA_OWNER = "gitlab"
+    assert "registry database migrate up" in refusal(*arguments)
+    assert tables(database) == []
+
+
+def test_gitlab_s_schema_can_be_looked_at(database, settings):
+    settings.SCHEMA_OWNER = "gitlab"
+    with database.connect() as connection:
+        connection.execute("CREATE TABLE schema_migrations (id text PRIMARY KEY, applied_at timestamptz)")
+        connection.execute("INSERT INTO schema_migrations VALUES ('20990101000000_newer', now())")
+    out, _ = run("status")
+    assert re.search(r"20990101000000_newer +unknown migration\n", out)
+    assert "container_repositories" not in out
+    assert run("version")[0] == "20990101000000_newer\n"
+
+
+# --- In a process of its own --------------------------------------------------------------------------------------
+
+
+def start(database, *arguments, **environment):
+    environment = {**os.environ, "DATABASE_URL": database.url, **environment}
+    command = [sys.executable, "manage.py", "database", "migrate", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(database, *arguments, **environment):
+    process = start(database, *arguments, **environment)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("lines_before", [1, 12, 30])
+def test_a_killed_up_is_taken_up_again(scratch_database, lines_before):
+    process = start(scratch_database, "up")
+    for _ in range(lines_before):
+        process.stderr.readline()
+    process.kill()
+    process.communicate()
+    survived = len(recorded(scratch_database))
+    code, _, err = finish(scratch_database, "up")
+    everything = {each.id for each in loader.load_migrations()}
+    assert lines_before <= survived < len(everything)
+    assert (code, err.count("] up ")) == (0, len(everything) - survived)
+    assert set(recorded(scratch_database)) == everything
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(scratch_database):
+    with scratch_database.connect() as blocker, scratch_database.connect() as observer:
+        blocker.execute("BEGIN; CREATE TABLE top_level_namespaces (id int)")
+        process = start(scratch_database, "up", REGISTRY_SCHEMA_LOCK_TIMEOUT="30")
+        for _ in range(200):
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            if observer.execute(waiting).fetchone()[0]:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda url: url.replace("registry:", "registry:wrong"), "password authentication failed"),
+        (lambda url: re.sub(r":\d+/", ":1/", url), "Connection refused"),
+        (lambda url: url + "_missing", "does not exist"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_one_clear_line(scratch_database, change, message):
+    for arguments in (["up"], ["status"], ["up", "--dry-run"]):
+        code, out, err = finish(type(scratch_database)(change(scratch_database.url)), *arguments)
+        assert (code, out) == (1, "")
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_help_has_examples(scratch_database):
+    for arguments in (["up"], ["down"], ["status"], ["version"], ["new"]):
+        code, out, _ = finish(scratch_database, *arguments, "--help")
+        assert code == 0
+        assert f"python manage.py database migrate {arguments[0]}" in out
