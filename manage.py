@@ -4,6 +4,7 @@
 import os
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
 from registry_project import demo
@@ -17,7 +18,7 @@ def main() -> int:
     try:
         demo.prepare_environment(sys.argv[1:])
         execute_from_command_line(sys.argv)
-    except demo.DemoError as error:
+    except (demo.DemoError, ImproperlyConfigured) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:

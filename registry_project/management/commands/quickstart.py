@@ -1,0 +1,173 @@
+"""`manage.py quickstart`: from an empty checkout to a migrated, imported registry database and a site to look at it."""
+
+import io
+import json
+import secrets
+import shutil
+import socket
+import tarfile
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+from granian import Granian
+from granian.constants import Interfaces
+from rich.console import Console
+from rich.table import Table
+
+from metadata_import import services as import_services
+from registry_project import demo
+from registry_project.embedded_postgres import kept_files
+
+EPILOG = """\
+examples:
+  python manage.py quickstart           set up, import, then serve the site until Ctrl-C
+  python manage.py quickstart --once    set up and import, print the summary, end
+
+It works on the bundled PostgreSQL alone. A second run finds everything done."""
+ADDRESS = "127.0.0.1"
+PORT = 8000
+USER = "demo"
+PASSWORD_BYTES = 12
+ARCHIVE = settings.BASE_DIR / "tests" / "data" / "registry_tree.tar.gz"
+TREE = settings.BASE_DIR / "var" / "demo-registry"
+
+
+class Command(BaseCommand):
+    """Sets up a demonstration on the bundled PostgreSQL, from nothing or from whatever an earlier run left."""
+
+    help = "Set up the bundled PostgreSQL, migrate it, import a small registry and serve the site."
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> Any:
+        """Add the examples below the options."""
+        return super().create_parser(prog_name, subcommand, epilog=EPILOG, **options)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Whether to serve, where, and how to print."""
+        parser.add_argument("--once", action="store_true", help="end after the summary instead of serving")
+        parser.add_argument("--port", type=int, default=PORT, help=f"port of the site ({PORT}, or a free one)")
+        parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Do each step, say what it did and how long it took, then serve."""
+        if not demo.stands_in():
+            raise CommandError(
+                "quickstart fills the bundled PostgreSQL, and DATABASE_URL names another one. Unset it for the demo; "
+                "for your own database run: python manage.py migrate && python manage.py database migrate up"
+            )
+        began = time.monotonic()
+        steps = [
+            self._step("Django's own tables", _migrate_django),
+            self._step("registry schema", _migrate_registry),
+            self._step("import of a small registry", _import_tree),
+        ]
+        tables = import_services.count_rows(connections["registry"])
+        summary = {"steps": steps, "tables": tables, "seconds": round(time.monotonic() - began, 3)}
+        self._print_summary(summary, as_json=options["json"])
+        if not options["once"]:
+            self._serve(_free_port(options["port"]))
+
+    def _step(self, name: str, run: Callable[[], str]) -> dict[str, Any]:
+        began = time.monotonic()
+        if self.stderr.isatty():
+            self.stderr.write(f"{name} …")
+        done = run()
+        return {"step": name, "done": done, "seconds": round(time.monotonic() - began, 3)}
+
+    def _print_summary(self, summary: dict[str, Any], *, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps(summary))
+            return
+        steps = Table("step", "what was done", "seconds")
+        for step in summary["steps"]:
+            steps.add_row(step["step"], step["done"], f"{step['seconds']:.2f}")
+        tables = Table("table", "rows")
+        for name, rows in summary["tables"].items():
+            tables.add_row(name, f"{rows:,}")
+        text = io.StringIO()
+        console = Console(file=text, width=100)
+        console.print(steps, tables)
+        self.stdout.write(f"{text.getvalue()}Done in {summary['seconds']:.1f} s.")
+
+    def _serve(self, port: int) -> None:
+        password = _demo_password()
+        self.stdout.write(f"Serving http://{ADDRESS}:{port}/ (user {USER}, password {password}); Ctrl-C ends it.")
+        self.stdout.flush()
+        connections.close_all()
+        # Granian handles the signals: Ctrl-C and SIGTERM end it, and so this command.
+        Granian(
+            "registry_project.wsgi:application",
+            address=ADDRESS,
+            port=port,
+            interface=Interfaces.WSGI,
+            log_enabled=False,
+        ).serve()
+
+
+def _migrate_django() -> str:
+    out = io.StringIO()
+    call_command("migrate", stdout=out, no_color=True)
+    applied = out.getvalue().count("... OK")
+    return f"{applied} migrations applied" if applied else "up to date"
+
+
+def _migrate_registry() -> str:
+    out = io.StringIO()
+    call_command("database", "migrate", "up", "--json", stdout=out, stderr=io.StringIO())
+    applied = len(json.loads(out.getvalue())["migrations"])
+    return f"{applied} schema migrations applied" if applied else "up to date"
+
+
+def _import_tree() -> str:
+    if import_services.count_rows(connections["registry"])["tags"]:
+        return "imported by an earlier run"
+    _unpack(ARCHIVE, TREE)
+    out = io.StringIO()
+    call_command("database", "import", str(TREE), "--json", stdout=out, stderr=io.StringIO())
+    counts = json.loads(out.getvalue())["counts"]
+    return f"{counts['repositories']} repositories, {counts['tags']} tags, from {TREE}"
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Put a fresh tree in place of what an earlier, interrupted demonstration left."""
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as directory:
+        fresh = Path(directory) / "tree"
+        with tarfile.open(archive) as packed:
+            packed.extractall(fresh, filter="data")
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+
+
+def _demo_password() -> str:
+    """Return the password of the demo's administrator, who is made here at the first call."""
+    password = kept_files.read_or_create(demo.HOME / "site_password", lambda: secrets.token_urlsafe(PASSWORD_BYTES))
+    users = get_user_model().objects
+    user = users.filter(username=USER).first()
+    if user is None:
+        users.create_superuser(USER, password=password)
+    elif not user.check_password(password):
+        user.set_password(password)
+        user.save()
+    return password
+
+
+def _free_port(wanted: int) -> int:
+    """Return the wanted port, or any free one where somebody listens there."""
+    for port in (wanted, 0):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((ADDRESS, port))
+            except OSError:
+                continue
+            return int(listener.getsockname()[1])
+    raise CommandError(f"No TCP port is free on {ADDRESS}.")

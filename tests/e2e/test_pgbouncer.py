@@ -1,0 +1,82 @@
+"""Behind a transaction pooler everything works but schema migrations, which say what they need."""
+
+import os
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from tests.conftest import Database
+from tests.e2e.registry import free_port, require_programs
+
+pytestmark = pytest.mark.e2e
+
+CONFIGURATION = """
+[databases]
+* = host=127.0.0.1 port={server.port} user={server.username} password={server.password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+"""
+
+
+@pytest.fixture
+def pooled(scratch_copy, tmp_path_factory):
+    """The same database through PgBouncer in transaction mode."""
+    require_programs("pgbouncer")
+    server, port = urlsplit(scratch_copy.url), free_port()
+    file = tmp_path_factory.mktemp("pgbouncer") / "pgbouncer.ini"
+    file.write_text(CONFIGURATION.format(server=server, port=port))
+    unprivileged = ["--user", "nobody"] if os.geteuid() == 0 else []
+    process = subprocess.Popen(["pgbouncer", "--quiet", *unprivileged, str(file)])
+    try:
+        yield _answering(Database(f"postgres://anyone@127.0.0.1:{port}{server.path}"))
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _answering(database):
+    for _ in range(100):
+        try:
+            database.connect().close()
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+        else:
+            return database
+    pytest.fail("pgbouncer does not answer")
+
+
+def run(database, *arguments):
+    command = [sys.executable, "manage.py", "database", *arguments]
+    environment = {**os.environ, "DATABASE_URL": database.url}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["down", "--force"]])
+def test_migrating_is_refused_and_nothing_changes(pooled, arguments):
+    done = run(pooled, "migrate", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "need a direct connection" in done.stderr
+    with pooled.connect() as connection:
+        assert connection.execute("SELECT count(*) > 60 FROM schema_migrations").fetchone() == (True,)
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["version"], ["up", "--dry-run"]])
+def test_looking_works(pooled, arguments):
+    done = run(pooled, "migrate", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_importing_works(pooled, registry_tree):
+    done = run(pooled, "import", str(registry_tree), "--json")
+    assert done.returncode == 0, done.stderr
+    with pooled.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM tags").fetchone() == (11,)
