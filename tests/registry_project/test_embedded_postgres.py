@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from registry_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, postmaster, unprivileged
+from registry_project.embedded_postgres import server as server_module
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START = """

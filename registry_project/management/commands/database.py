@@ -1,6 +1,6 @@
 """`manage.py database`: one command tree over the apps' command lines, and the one place that words their errors."""
 
-from typing import Any
+from typing import Any, TextIO, cast
 
 import psycopg
 from django.conf import settings
@@ -32,16 +32,12 @@ class Command(BaseCommand):
         """Run the chosen subcommand."""
         # The subcommands write whole lines with print(); Django's wrapper would end each of them twice.
         self.stdout.ending = self.stderr.ending = ""
+        stdout, stderr = cast("TextIO", self.stdout), cast("TextIO", self.stderr)
         try:
             if options["database_command"] == "migrate":
-                migrate_cli.handle(options, stdout=self.stdout, stderr=self.stderr)
+                migrate_cli.handle(options, stdout=stdout, stderr=stderr)
             else:
-                import_cli.handle(
-                    options,
-                    stdout=self.stdout,
-                    stderr=self.stderr,
-                    pending_migrations=_count_pending_migrations,
-                )
+                import_cli.handle(options, stdout=stdout, stderr=stderr, pending_migrations=_count_pending_migrations)
         except (SchemaMigrationError, MetadataImportError) as error:
             raise CommandError(str(error)) from error
         except (psycopg.Error, DatabaseError) as error:
