@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TextIO
 
 from django.conf import settings
@@ -21,9 +21,9 @@ from schema_migrations.errors import ForeignSchemaError, NothingAppliedError, Sc
 from schema_migrations.journal import Author
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migration import Phase
-from schema_migrations.migrator import Limits, Migrator, Result
-from schema_migrations.planner import Step, plan_down, plan_up, select
-from schema_migrations.watcher import IndexBuild
+from schema_migrations.migrator import Limits, Migrator
+from schema_migrations.planner import Direction, Step, plan_down, plan_up, select
+from schema_migrations.printing import ProgressReporter, print_plan, print_result, print_statuses
 from schema_migrations.writer import write_migration
 
 MAXIMUM_APPLICATION_NAME = 63  # PostgreSQL cuts longer ones
@@ -122,24 +122,26 @@ def _up(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
         limit=options["limit"], post_deploy_limit=options["post_deploy_limit"], skip_post_deployment=skip
     )
     if options["dry_run"]:
-        _print_plan(plan_up(_known(), applied=_applied_ids(), selection=selection), options, stdout)
+        steps = plan_up(_known(), applied=_applied_ids(), selection=selection)
+        print_plan(steps, as_json=options["json"], stdout=stdout)
         return
     with _migrator(options, stderr) as migrator:
         result = migrator.up(selection)
-    _print_result(result, options, stdout)
+    print_result(result, direction=Direction.UP, as_json=options["json"], stdout=stdout)
 
 
 def _down(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
     selection = select(limit=options["limit"], post_deploy_limit=options["post_deploy_limit"])
     if options["dry_run"]:
-        _print_plan(plan_down(_known(), applied=_applied_ids(), selection=selection), options, stdout)
+        steps = plan_down(_known(), applied=_applied_ids(), selection=selection)
+        print_plan(steps, as_json=options["json"], stdout=stdout)
         return
     with _migrator(options, stderr) as migrator:
         steps = migrator.plan_down(selection)
         if steps and not options["force"]:
             _confirm(steps, stderr)
         result = migrator.down(selection, confirmed=steps)
-    _print_result(result, options, stdout)
+    print_result(result, direction=Direction.DOWN, as_json=options["json"], stdout=stdout)
 
 
 def _status(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
@@ -155,10 +157,8 @@ def _status(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
         print(json.dumps({"up_to_date": up_to_date} if options["json"] else up_to_date), file=stdout)
         if not up_to_date:
             sys.exit(1)
-    elif options["json"]:
-        print(json.dumps({"migrations": [_as_json(status) for status in statuses]}, indent=2), file=stdout)
     else:
-        _print_table(statuses, stdout)
+        print_statuses(statuses, as_json=options["json"], stdout=stdout)
     if changed := [status.id for status in statuses if status.changed]:
         print(f"Changed since they were applied: {', '.join(changed)}", file=stderr)
 
@@ -207,13 +207,13 @@ def _applied_ids() -> set[str]:
 def _migrator(options: dict[str, Any], stderr: TextIO) -> Iterator[Migrator]:
     actor = f"{getpass.getuser()}@{socket.gethostname()}"
     name = f"database migrate {options['migrate_command']} by {actor}, pid {os.getpid()}"
-    with _open_connection(name) as connection:
+    with _open_connection(name) as connection, closing(ProgressReporter(stderr)) as reporter:
         yield Migrator(
             connection=connection,
             connect=_open_connection,
             known=_known(),
             author=Author(actor=actor, release=settings.VERSION),
-            reporter=_LineReporter(stderr),
+            reporter=reporter,
             limits=Limits(
                 lock_timeout=settings.SCHEMA_LOCK_TIMEOUT_SECONDS,
                 statement_timeout=settings.SCHEMA_STATEMENT_TIMEOUT_SECONDS,
@@ -222,34 +222,7 @@ def _migrator(options: dict[str, Any], stderr: TextIO) -> Iterator[Migrator]:
         )
 
 
-class _LineReporter:
-    """Writes a line per step to standard error, with its place in the plan."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._total, self._done = stream, 0, 0
-
-    def waiting(self, holder: str) -> None:
-        self._line(f"Waiting for another migrator: {holder}")
-
-    def planned(self, steps: Sequence[Step]) -> None:
-        self._total = len(steps)
-
-    def finished(self, step: Step, *, seconds: float) -> None:
-        self._done += 1
-        count = f"{self._done:>{len(str(self._total))}}/{self._total}"
-        self._line(f"[{count}] {step.direction.value} {step.known.id} ({seconds:.3f} s)")
-
-    def retrying(self, step: Step, *, blockers: str, pause_seconds: float) -> None:
-        self._line(f"{step.known.id} is blocked by {blockers}; trying again in {pause_seconds:.1f} s")
-
-    def building(self, build: IndexBuild) -> None:
-        self._line(f"Building index {build.index}: {build.share:.0%}")
-
-    def _line(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
-
-
-# --- Asking and printing ------------------------------------------------------------------------------------------
+# --- Asking --------------------------------------------------------------------------------------------------------
 
 
 def _confirm(steps: Sequence[Step], stderr: TextIO) -> None:
@@ -262,87 +235,3 @@ def _confirm(steps: Sequence[Step], stderr: TextIO) -> None:
         raise CommandError("Nobody answered; nothing was undone. Use --force where nobody can be asked.")
     if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("Nothing was undone.")
-
-
-def _print_plan(steps: Sequence[Step], options: dict[str, Any], stdout: TextIO) -> None:
-    if options["json"]:
-        print(json.dumps({"plan": [_step_as_json(step) for step in steps]}, indent=2), file=stdout)
-        return
-    for step in steps:
-        migration = step.known.migration
-        mode = "in a transaction" if migration.transactional else "without a transaction"
-        print(f"-- {step.direction.value} {step.known.id} ({step.known.phase.value}, {mode})", file=stdout)
-        if step.pulled_in_by:
-            print(f"-- needed by {step.pulled_in_by}", file=stdout)
-        if names := migration.required_background_migrations:
-            print(f"-- requires background migrations: {', '.join(names)}", file=stdout)
-        for statement in step.statements:
-            print(f"{statement.strip().rstrip(';')};", file=stdout)
-        print(file=stdout)
-    print(f"-- {len(steps)} migrations; dry run, nothing was changed", file=stdout)
-
-
-def _print_result(result: Result, options: dict[str, Any], stdout: TextIO) -> None:
-    if options["json"]:
-        facts = {
-            "migrations": [step.known.id for step in result.steps],
-            "background_migrations": result.background_completed,
-            "seconds": round(result.seconds, 3),
-        }
-        print(json.dumps(facts), file=stdout)
-        return
-    if not result.steps:
-        print("OK: nothing to do", file=stdout)
-        return
-    counts = [
-        f"{sum(step.known.phase is phase for step in result.steps)} {phase.value} migration(s)" for phase in Phase
-    ]
-    if options["migrate_command"] == "up":
-        counts.append(f"{result.background_completed} background migration(s)")
-    verb = "applied" if options["migrate_command"] == "up" else "undid"
-    print(f"OK: {verb} {', '.join(counts[:-1])} and {counts[-1]} in {result.seconds:.3f}s", file=stdout)
-
-
-def _print_table(statuses: Sequence[services.MigrationStatus], stdout: TextIO) -> None:
-    rows = [(status.id, _applied_text(status)) for status in statuses]
-    widths = [max(len(row[column]) for row in [("MIGRATION", "APPLIED"), *rows]) for column in (0, 1)]
-    rule = "  ".join("-" * width for width in widths)
-    lines = [
-        rule,
-        f"{'MIGRATION':<{widths[0]}}  APPLIED",
-        rule,
-        *(f"{id_:<{widths[0]}}  {text}" for id_, text in rows),
-    ]
-    print("\n".join([*lines, rule]), file=stdout)
-
-
-def _applied_text(status: services.MigrationStatus) -> str:
-    if not status.known:
-        return "unknown migration"
-    if not status.recorded:
-        return "no"
-    return status.applied_at.strftime("%Y-%m-%d %H:%M:%S.%f %z %Z") if status.applied_at else "at an unknown time"
-
-
-def _as_json(status: services.MigrationStatus) -> dict[str, Any]:
-    return {
-        "id": status.id,
-        "phase": status.phase.value,
-        "applied": status.recorded,
-        "applied_at": status.applied_at.isoformat() if status.applied_at else None,
-        "known": status.known,
-        "changed": status.changed,
-    }
-
-
-def _step_as_json(step: Step) -> dict[str, Any]:
-    migration = step.known.migration
-    return {
-        "id": step.known.id,
-        "phase": step.known.phase.value,
-        "direction": step.direction.value,
-        "transactional": migration.transactional,
-        "needed_by": step.pulled_in_by,
-        "required_background_migrations": list(migration.required_background_migrations),
-        "statements": list(step.statements),
-    }

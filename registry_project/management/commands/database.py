@@ -1,10 +1,12 @@
 """`manage.py database`: one command tree over the apps' command lines, and the one place that words their errors."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 import psycopg
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import Error as DatabaseError
 from django.db import connections
 
@@ -30,9 +32,11 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Run the chosen subcommand."""
-        # The subcommands write whole lines with print(); Django's wrapper would end each of them twice.
-        self.stdout.ending = self.stderr.ending = ""
         stdout, stderr = cast("TextIO", self.stdout), cast("TextIO", self.stderr)
+        with _left_alone(self.stdout), _left_alone(self.stderr):
+            self._dispatch(options, stdout, stderr)
+
+    def _dispatch(self, options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
         try:
             if options["database_command"] == "migrate":
                 migrate_cli.handle(options, stdout=stdout, stderr=stderr)
@@ -42,8 +46,17 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except (psycopg.Error, DatabaseError) as error:
             raise CommandError(f"The registry database answered: {' '.join(str(error).split())}") from error
-        finally:
-            self.stdout.ending = self.stderr.ending = "\n"
+
+
+@contextmanager
+def _left_alone(stream: OutputWrapper) -> Iterator[None]:
+    """Keep Django from colouring what is written and from ending each piece of it with a line break."""
+    ending, style_func = stream.ending, stream.style_func
+    stream.ending, stream.style_func = "", None
+    try:
+        yield
+    finally:
+        stream.ending, stream.style_func = ending, style_func
 
 
 def _count_pending_migrations() -> int:

@@ -1,0 +1,161 @@
+"""What `database migrate` prints: progress while it runs, then plans, results and the table of migrations."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from schema_migrations.migration import Phase
+from schema_migrations.migrator import Result
+from schema_migrations.planner import Direction, Step
+from schema_migrations.services import MigrationStatus
+from schema_migrations.watcher import IndexBuild
+
+
+class ProgressReporter:
+    """Tells a terminal by a bar with the time left, and anything else by a line per step with its place."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._total, self._done = stream, 0, 0
+        self._first_seen: dict[str, tuple[float, float]] = {}
+        columns = (
+            TextColumn("Migrating"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=Console(file=stream)) if stream.isatty() else None
+        self._task = self._bar.add_task("Migrating") if self._bar else None
+
+    def waiting(self, holder: str) -> None:
+        """Say who is waited for."""
+        self._line(f"Waiting for another migrator: {holder}")
+
+    def planned(self, steps: Sequence[Step]) -> None:
+        """Take the number of steps to come."""
+        self._total = len(steps)
+        if self._bar and self._task is not None and steps:
+            self._bar.update(self._task, total=self._total)
+            self._bar.start()
+
+    def finished(self, step: Step, *, seconds: float) -> None:
+        """Count one step."""
+        self._done += 1
+        if self._bar and self._task is not None:
+            self._bar.advance(self._task)
+            return
+        count = f"{self._done:>{len(str(self._total))}}/{self._total}"
+        self._line(f"[{count}] {step.direction.value} {step.known.id} ({seconds:.3f} s)")
+
+    def retrying(self, step: Step, *, blockers: str, pause_seconds: float) -> None:
+        """Say who is in the way and when the next attempt comes."""
+        self._line(f"{step.known.id} is blocked by {blockers}; trying again in {pause_seconds:.1f} s")
+
+    def building(self, build: IndexBuild) -> None:
+        """Say how far an index build is, and how long it may take if it goes on like this."""
+        now = time.monotonic()
+        began, share = self._first_seen.setdefault(build.index, (now, build.share))
+        text = f"Building index {build.index}: {build.share:.0%}"
+        if build.share > share:
+            text += f", about {(now - began) * (1 - build.share) / (build.share - share):.0f} s left"
+        self._line(text)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()
+
+    def _line(self, text: str) -> None:
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+
+def print_plan(steps: Sequence[Step], *, as_json: bool, stdout: TextIO) -> None:
+    """Print what would run: as SQL that a person can read and paste, or as JSON."""
+    if as_json:
+        print(json.dumps({"plan": [_step_as_json(step) for step in steps]}, indent=2), file=stdout)
+        return
+    for step in steps:
+        migration = step.known.migration
+        mode = "in a transaction" if migration.transactional else "without a transaction"
+        print(f"-- {step.direction.value} {step.known.id} ({step.known.phase.value}, {mode})", file=stdout)
+        if step.pulled_in_by:
+            print(f"-- needed by {step.pulled_in_by}", file=stdout)
+        if names := migration.required_background_migrations:
+            print(f"-- requires background migrations: {', '.join(names)}", file=stdout)
+        for statement in step.statements:
+            print(f"{statement.strip().rstrip(';')};", file=stdout)
+        print(file=stdout)
+    print(f"-- {len(steps)} migrations; dry run, nothing was changed", file=stdout)
+
+
+def print_result(result: Result, *, direction: Direction, as_json: bool, stdout: TextIO) -> None:
+    """Print what was done: one line, or one JSON object."""
+    if as_json:
+        facts = {
+            "migrations": [step.known.id for step in result.steps],
+            "background_migrations": result.background_completed,
+            "seconds": round(result.seconds, 3),
+        }
+        print(json.dumps(facts), file=stdout)
+        return
+    if not result.steps:
+        print("OK: nothing to do", file=stdout)
+        return
+    counts = [
+        f"{sum(step.known.phase is phase for step in result.steps)} {phase.value} migration(s)" for phase in Phase
+    ]
+    if direction is Direction.UP:
+        counts.append(f"{result.background_completed} background migration(s)")
+    verb = "applied" if direction is Direction.UP else "undid"
+    print(f"OK: {verb} {', '.join(counts[:-1])} and {counts[-1]} in {result.seconds:.3f}s", file=stdout)
+
+
+def print_statuses(statuses: Sequence[MigrationStatus], *, as_json: bool, stdout: TextIO) -> None:
+    """Print every migration with when it was applied."""
+    if as_json:
+        print(json.dumps({"migrations": [_status_as_json(status) for status in statuses]}, indent=2), file=stdout)
+        return
+    rows = [(status.id, _applied_text(status)) for status in statuses]
+    widths = [max(len(row[column]) for row in [("MIGRATION", "APPLIED"), *rows]) for column in (0, 1)]
+    rule = "  ".join("-" * width for width in widths)
+    lines = [rule, f"{'MIGRATION':<{widths[0]}}  APPLIED", rule, *(f"{id_:<{widths[0]}}  {text}" for id_, text in rows)]
+    print("\n".join([*lines, rule]), file=stdout)
+
+
+def _applied_text(status: MigrationStatus) -> str:
+    if not status.known:
+        return "unknown migration"
+    if not status.recorded:
+        return "no"
+    # The column allows NULL, and rows made by hand may have it.
+    return status.applied_at.strftime("%Y-%m-%d %H:%M:%S.%f %z %Z") if status.applied_at else "at an unknown time"
+
+
+def _status_as_json(status: MigrationStatus) -> dict[str, Any]:
+    return {
+        "id": status.id,
+        "phase": status.phase.value,
+        "applied": status.recorded,
+        "applied_at": status.applied_at.isoformat() if status.applied_at else None,
+        "known": status.known,
+        "changed": status.changed,
+    }
+
+
+def _step_as_json(step: Step) -> dict[str, Any]:
+    migration = step.known.migration
+    return {
+        "id": step.known.id,
+        "phase": step.known.phase.value,
+        "direction": step.direction.value,
+        "transactional": migration.transactional,
+        "needed_by": step.pulled_in_by,
+        "required_background_migrations": list(migration.required_background_migrations),
+        "statements": list(step.statements),
+    }
