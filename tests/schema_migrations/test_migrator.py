@@ -22,6 +22,7 @@ from schema_migrations.locks import LOCK_KEY
 from schema_migrations.migrator import LOCK_ATTEMPTS, BackgroundOutcome, Limits, Migrator
 from schema_migrations.planner import Selection
 from schema_migrations.preflight import check_version
+from tests.databases import throwaway_server
 from tests.fakes import RecordingReporter
 from tests.schema_migrations.declared import POST, known
 
@@ -350,6 +351,15 @@ def test_a_read_only_server_is_refused(migrator, connection, scratch_database):
         migrator(A, connection=reading).up(ALL)
     connection.execute("SET default_transaction_read_only = off")
     assert tables(connection) == []
+
+
+def test_a_standby_is_refused(migrator):
+    with throwaway_server() as server:
+        (server.start().data_directory / "standby.signal").touch()
+        server.stop()
+        url = server.start().url
+        with psycopg.connect(url, autocommit=True) as standby, pytest.raises(ReadOnlyServerError, match="a standby"):
+            migrator(A, connection=standby).up(ALL)
 
 
 @pytest.fixture

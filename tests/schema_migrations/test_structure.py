@@ -18,14 +18,16 @@ def test_structure_sql_is_the_schema(scratch_copy):
 
 
 def test_everything_goes_down_and_up_to_the_same_schema(scratch_copy):
-    with scratch_copy.connect() as connection:
-        before = (
-            dump(scratch_copy, every_partition=True),
-            [connection.execute(query).fetchall() for query in SEEDS],
-        )
+    assert_down_and_up_changes_nothing(scratch_copy)
+
+
+def assert_down_and_up_changes_nothing(database):
+    """Undo and apply all shipped migrations; what was there before must be there again, seeds included."""
+    with database.connect() as connection:
+        before = dump(database, every_partition=True), [connection.execute(query).fetchall() for query in SEEDS]
         migrator = Migrator(
             connection=connection,
-            connect=scratch_copy.connect,
+            connect=database.connect,
             known=load_migrations(),
             author=Author(actor="tests", release="tests"),
             reporter=RecordingReporter(),
@@ -36,8 +38,5 @@ def test_everything_goes_down_and_up_to_the_same_schema(scratch_copy):
         )
         assert {name for (name,) in left} == {"schema_migrations", "post_deploy_schema_migrations"}
         migrator.up(Selection())
-        after = (
-            dump(scratch_copy, every_partition=True),
-            [connection.execute(query).fetchall() for query in SEEDS],
-        )
+        after = dump(database, every_partition=True), [connection.execute(query).fetchall() for query in SEEDS]
     assert before == after

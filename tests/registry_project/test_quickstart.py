@@ -1,0 +1,101 @@
+"""`manage.py quickstart` in a checkout of its own: from nothing, again, and after an interruption."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "var", "__pycache__", ".*_cache")
+
+
+@pytest.fixture(scope="module")
+def checkout():
+    """A copy of the project, with a bundled server of its own."""
+    with tempfile.TemporaryDirectory(prefix="quickstart-") as directory:
+        copy = Path(directory) / "checkout"
+        shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
+        try:
+            yield copy
+        finally:
+            home = Path(json.loads(manage(copy, "embedded_postgres", "status", "--json").stdout)["data_directory"])
+            manage(copy, "embedded_postgres", "stop")
+            shutil.rmtree(home.parents[1])
+
+
+def environment():
+    kept = ("DATABASE_URL", "SECRET_KEY", "REGISTRY_HTTPS", "ALLOWED_HOSTS")
+    return {name: value for name, value in os.environ.items() if name not in kept}
+
+
+def command(*arguments):
+    return [sys.executable, "manage.py", *arguments]
+
+
+def manage(checkout, *arguments, **changes):
+    env = {**environment(), **changes}
+    return subprocess.run(command(*arguments), cwd=checkout, env=env, capture_output=True, text=True, check=False)
+
+
+TABLES = {"repositories": 5, "manifests": 12, "blobs": 23, "tags": 11}
+
+
+def test_first_run_second_run_and_serving(checkout):
+    first = manage(checkout, "quickstart", "--once", "--json")
+    assert first.returncode == 0, first.stderr
+    summary = json.loads(first.stdout)
+    assert summary["tables"] == TABLES
+    assert [step["done"] for step in summary["steps"]][1] == "72 schema migrations applied"
+
+    second = json.loads(manage(checkout, "quickstart", "--once", "--json").stdout)
+    assert second["tables"] == TABLES
+    assert [step["done"] for step in second["steps"]] == ["up to date", "up to date", "imported by an earlier run"]
+
+    assert "│ tags         │ 11   │" in manage(checkout, "quickstart", "--once").stdout
+
+
+def test_the_site_answers_until_ctrl_c(checkout):
+    with subprocess.Popen(
+        command("quickstart", "--port", "0"), cwd=checkout, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            address = next(line.split()[1] for line in process.stdout if line.startswith("Serving "))
+            with _when_open(address) as answer:
+                assert answer.url.endswith("/admin/login/?next=/admin/")
+            with urllib.request.urlopen(f"{address}static/admin/css/base.css") as answer:
+                assert answer.status == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
+def _when_open(address):
+    for _ in range(100):
+        try:
+            return urllib.request.urlopen(address)
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    pytest.fail(f"{address} does not answer")
+
+
+def test_an_interrupted_demonstration_is_taken_up_again(checkout):
+    assert manage(checkout, "database", "migrate", "down", "--force").returncode == 0
+    (checkout / "var" / "demo-registry" / "docker" / "registry" / "v2" / "stray").write_text("")
+    again = manage(checkout, "quickstart", "--once", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["tables"] == TABLES
+
+
+def test_a_database_of_the_user_s_is_left_alone(checkout):
+    done = manage(checkout, "quickstart", "--once", DATABASE_URL="postgres://a@127.0.0.1:1/a", SECRET_KEY="x" * 50)
+    assert done.returncode == 1
+    assert "Unset it for the demo" in done.stderr

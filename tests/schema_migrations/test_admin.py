@@ -1,0 +1,26 @@
+"""The admin's lists of applied migrations: to be looked at, never to be changed."""
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+pytestmark = pytest.mark.django_db(databases=["default", "registry"])
+LISTS = ["schemamigration", "postdeploymentschemamigration"]
+
+
+@pytest.mark.parametrize(("model", "id_"), [(LISTS[0], "20210503145024_create"), (LISTS[1], "20251015074500_post")])
+def test_staff_see_what_is_applied(admin_client: Client, model, id_):
+    answer = admin_client.get(reverse(f"admin:schema_migrations_{model}_changelist"), {"q": id_})
+    assert answer.status_code == 200
+    assert id_ in answer.content.decode()
+
+
+@pytest.mark.parametrize("model", LISTS)
+def test_nobody_adds_changes_or_deletes(admin_client: Client, model):
+    assert admin_client.get(reverse(f"admin:schema_migrations_{model}_add")).status_code == 403
+    changelist = admin_client.get(reverse(f"admin:schema_migrations_{model}_changelist")).content.decode()
+    assert "delete_selected" not in changelist
+
+
+def test_the_root_leads_to_the_log_in(client: Client):
+    assert client.get("/", follow=True).redirect_chain == [("/admin/", 302), ("/admin/login/?next=/admin/", 302)]
