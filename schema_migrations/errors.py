@@ -119,6 +119,18 @@ class ForeignSchemaError(SchemaMigrationError):
         self.command = command
 
 
+class GitLabDatabaseError(SchemaMigrationError):
+    """The database was made by GitLab's registry, and the settings say that it is ours."""
+
+    code = "gitlab_database"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This database holds the garbage-collection tables of GitLab's registry, which made it; migrating it here "
+            "would break that registry's own upgrades. Set REGISTRY_SCHEMA_OWNER=gitlab."
+        )
+
+
 class InvalidNameError(SchemaMigrationError):
     """A name that cannot become a migration's file name."""
 

@@ -3,6 +3,7 @@
 from psycopg import Connection
 
 from schema_migrations.errors import (
+    GitLabDatabaseError,
     InsufficientPrivilegeError,
     PooledConnectionError,
     ReadOnlyServerError,
@@ -16,7 +17,8 @@ FACTS = """
         current_user, current_database(), current_schema(),
         coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
         has_database_privilege(current_database(), 'CREATE')
-            OR (to_regnamespace('registry_admin') IS NOT NULL AND to_regnamespace('partitions') IS NOT NULL)
+            OR (to_regnamespace('registry_admin') IS NOT NULL AND to_regnamespace('partitions') IS NOT NULL),
+        to_regclass('gc_blob_review_queue') IS NOT NULL
 """
 
 
@@ -30,12 +32,13 @@ def check_version(connection: Connection, *, minimum: int = MINIMUM_VERSION) -> 
 def check_migratable(connection: Connection) -> None:
     """Raise when the server, the connection or the role does not allow migrations; changes nothing."""
     check_version(connection)
-    ((backend_pid, in_recovery, read_only, role, database, schema, may_create, may_create_schema),) = (
-        connection.execute(FACTS)
-    )
+    (facts,) = connection.execute(FACTS)
+    backend_pid, in_recovery, read_only, role, database, schema, may_create, may_create_schema, is_gitlab_s = facts
     # A pooler answers the log-in with a process id of its own making.
     if backend_pid != connection.info.backend_pid:
         raise PooledConnectionError
+    if is_gitlab_s:
+        raise GitLabDatabaseError
     if in_recovery:
         raise ReadOnlyServerError("it is a standby in recovery")
     if read_only:

@@ -36,10 +36,11 @@ def migration_statuses(connection: Connection, *, known: Sequence[KnownMigration
     """Return every known and every recorded migration, sorted by id; reads only."""
     recorded = {each.id: each for each in recorder.applied_migrations(connection)}
     checksums = journal.applied_checksums(connection)
+    known_ids = {each.id for each in known}
     statuses = [
         MigrationStatus(each.id, each.phase, recorded=True, known=False, applied_at=each.applied_at)
         for each in recorded.values()
-        if each.id not in {other.id for other in known}
+        if each.id not in known_ids
     ]
     for each in known:
         applied = recorded.get(each.id)

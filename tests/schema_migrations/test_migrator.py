@@ -8,6 +8,7 @@ import pytest
 
 from schema_migrations.errors import (
     BlockedMigrationError,
+    GitLabDatabaseError,
     InsufficientPrivilegeError,
     InvalidIndexError,
     MigrationFailedError,
@@ -340,6 +341,13 @@ def test_a_requirement_that_nobody_can_check_is_refused(migrator):
 def test_an_old_server_is_refused_with_both_versions(connection):
     with pytest.raises(UnsupportedServerError, match=r"PostgreSQL \d+\.\d+; 99 or newer"):
         check_version(connection, minimum=99)
+
+
+def test_a_database_of_gitlab_s_is_refused_whatever_the_settings_say(migrator, connection):
+    connection.execute("CREATE TABLE gc_blob_review_queue ()")
+    with pytest.raises(GitLabDatabaseError, match="REGISTRY_SCHEMA_OWNER=gitlab"):
+        migrator(A).up(ALL)
+    assert tables(connection) == ["gc_blob_review_queue"]
 
 
 def test_a_read_only_server_is_refused(migrator, connection, scratch_database):
