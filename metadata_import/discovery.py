@@ -1,0 +1,136 @@
+"""Finds the repositories of a tree and the prefixes of its blobs, listing many directories at once."""
+
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+
+from metadata_import import layout
+from metadata_import.errors import PathNotFoundError, StorageError, UnreadableRootError, WrongRootError
+from metadata_import.records import Skip, SkipReason
+from metadata_import.storage.base import Entry, StorageDriver
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What was found, sorted: names of repositories or paths of prefixes; and what was passed over."""
+
+    found: tuple[str, ...]
+    skips: tuple[Skip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """One directory below the repositories' root: a repository or not, and the directories to visit next."""
+
+    repository: str | None = None
+    children: tuple[str, ...] = ()
+    skips: tuple[Skip, ...] = ()
+
+
+def check_root(driver: StorageDriver) -> tuple[str, ...]:
+    """Raise RefusedError if the root cannot be read or is the wrong one; return warnings if it looks unlike one.
+
+    A root without repositories is an empty registry.
+    """
+    try:
+        children = frozenset(entry.name for entry in driver.list(""))
+        if expected := layout.expected_root(driver.root, children=children):
+            raise WrongRootError(driver.root, expected=expected)
+        for path in (layout.REPOSITORIES_ROOT, layout.BLOBS_ROOT):
+            _list_or_nothing(driver, path)
+        driver.list(layout.REGISTRY_ROOT)
+    except PathNotFoundError as error:
+        if not error.path:
+            raise UnreadableRootError(driver.root, reason=error.reason) from error
+        return (f"{driver.root} does not look like a registry's root directory: {layout.VERSION_ROOT} is not there.",)
+    except StorageError as error:
+        raise UnreadableRootError(driver.root, reason=str(error)) from error
+    return ()
+
+
+def discover_repositories(driver: StorageDriver, *, executor: Executor) -> Discovery:
+    """Find every repository by name; a tree without the repositories' root has none.
+
+    Raises StorageError if the root is there but cannot be listed.
+    """
+    found: list[str] = []
+    skips: list[Skip] = []
+    pending: set[Future[_Directory]] = {executor.submit(_visit_root, driver)}
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            directory = future.result()
+            skips += directory.skips
+            found += [directory.repository] if directory.repository else []
+            pending |= {executor.submit(_visit, driver, child) for child in directory.children}
+    return Discovery(tuple(sorted(found)), tuple(sorted(skips, key=lambda skip: skip.path)))
+
+
+def discover_blob_prefixes(driver: StorageDriver) -> Discovery:
+    """Find the directories that share the blobs out; a tree without the blobs' root has none.
+
+    Raises StorageError if the root is there but cannot be listed.
+    """
+    found: list[str] = []
+    skips: list[Skip] = []
+    algorithms, passed_over = _directories(layout.BLOBS_ROOT, _list_or_nothing(driver, layout.BLOBS_ROOT))
+    skips += passed_over
+    for algorithm in algorithms:
+        try:
+            prefixes, passed_over = _directories(algorithm, driver.list(algorithm))
+        except StorageError as error:
+            skips.append(Skip(SkipReason(error.code), algorithm, error.reason))
+        else:
+            found += prefixes
+            skips += passed_over
+    return Discovery(tuple(found), tuple(skips))
+
+
+def _visit_root(driver: StorageDriver) -> _Directory:
+    entries = _list_or_nothing(driver, layout.REPOSITORIES_ROOT)
+    return _look("", [entry for entry in entries if entry.name != layout.MANIFESTS_DIRECTORY])
+
+
+def _visit(driver: StorageDriver, name: str) -> _Directory:
+    path = layout.repository_directory(name)
+    try:
+        return _look(name, driver.list(path))
+    except StorageError as error:
+        return _Directory(skips=(Skip(SkipReason(error.code), path, error.reason),))
+
+
+def _look(name: str, entries: list[Entry]) -> _Directory:
+    path = layout.repository_directory(name) if name else layout.REPOSITORIES_ROOT
+    skips = [Skip(SkipReason.SYMBOLIC_LINK, f"{path}/{entry.name}") for entry in entries if entry.is_symbolic_link]
+    has_manifests = any(entry.is_directory and entry.name == layout.MANIFESTS_DIRECTORY for entry in entries)
+    if has_manifests and not layout.is_repository_name(name):
+        skips.append(Skip(SkipReason.REPOSITORY_NAME_INVALID, path))
+        has_manifests = False
+    children = []
+    for entry in entries:
+        child = f"{name}/{entry.name}" if name else entry.name
+        if not entry.is_directory or entry.name.startswith("_"):
+            continue
+        if len(child) <= layout.NAME_LENGTH_LIMIT:
+            children.append(child)
+        else:  # nothing below it can have a shorter name
+            skips.append(Skip(SkipReason.REPOSITORY_NAME_INVALID, f"{path}/{entry.name}", "over 255 characters"))
+    return _Directory(name if has_manifests else None, tuple(children), tuple(skips))
+
+
+def _directories(path: str, entries: list[Entry]) -> tuple[list[str], list[Skip]]:
+    """Return the paths of the directories among the entries, and skips for what might have been meant as one."""
+    directories = [f"{path}/{entry.name}" for entry in entries if entry.is_directory]
+    skips = [Skip(SkipReason.SYMBOLIC_LINK, f"{path}/{entry.name}") for entry in entries if entry.is_symbolic_link]
+    skips += [
+        Skip(SkipReason.BLOB_PATH_INVALID, f"{path}/{entry.name}")
+        for entry in entries
+        if entry.name == layout.BLOB_FILE and not entry.is_directory and not entry.is_symbolic_link
+    ]
+    return directories, skips
+
+
+def _list_or_nothing(driver: StorageDriver, path: str) -> list[Entry]:
+    try:
+        return driver.list(path)
+    except PathNotFoundError:
+        return []

@@ -1,0 +1,197 @@
+"""What can go wrong in an import: refusals of a whole run, failures of storage, and content that cannot be used."""
+
+
+class MetadataImportError(Exception):
+    """Base of every error of this app."""
+
+    code = "metadata_import"
+
+
+class RefusedError(MetadataImportError):
+    """The run cannot begin; nothing was written or touched."""
+
+    code = "refused"
+
+
+class PendingMigrationsError(RefusedError):
+    """The schema is not up to date."""
+
+    code = "pending_migrations"
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"The database has {count} pending schema migration{'' if count == 1 else 's'}. "
+            "Run `python manage.py database migrate up` first."
+        )
+        self.count = count
+
+
+class AlreadyImportedError(RefusedError):
+    """The tags table holds rows."""
+
+    code = "already_imported"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The registry seems to be imported already: the table tags is not empty. To import again on purpose, "
+            "empty it first (TRUNCATE tags); rows of the other tables are kept and found again."
+        )
+
+
+class DatabaseLockError(RefusedError):
+    """The storage is marked as managed by a database."""
+
+    code = "database_in_use"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"The storage is marked as managed by a database: {path} exists. "
+            "Delete that file only if no registry uses a metadata database for this storage."
+        )
+        self.path = path
+
+
+class UnreadableRootError(RefusedError):
+    """The root directory of the storage cannot be read."""
+
+    code = "unreadable_root"
+
+    def __init__(self, root: str, *, reason: str) -> None:
+        super().__init__(f"The storage root {root} cannot be read: {reason}. Check the path and its permissions.")
+        self.root, self.reason = root, reason
+
+
+class WrongRootError(RefusedError):
+    """The directory given lies inside a registry's tree instead of above it."""
+
+    code = "wrong_root"
+
+    def __init__(self, root: str, *, expected: str) -> None:
+        super().__init__(f"{root} lies inside a registry's tree; give its root directory instead: {expected}")
+        self.root, self.expected = root, expected
+
+
+class ReadOnlyStorageError(RefusedError):
+    """The lock files could not be written at the end of the run."""
+
+    code = "read_only_storage"
+
+    def __init__(self, path: str, *, reason: str) -> None:
+        super().__init__(
+            f"{path} cannot be written: {reason}. A finished import marks the storage as managed by a database; "
+            "make that directory writable, or look first with --dry-run, which writes nothing."
+        )
+        self.path, self.reason = path, reason
+
+
+class UnknownStorageDriverError(RefusedError):
+    """No storage driver has this name."""
+
+    code = "unknown_storage_driver"
+
+    def __init__(self, name: str, *, known: list[str]) -> None:
+        super().__init__(f"There is no storage driver {name!r}; choose one of {', '.join(known)}.")
+        self.name, self.known = name, known
+
+
+class StorageError(MetadataImportError):
+    """Storage could not do what was asked with one path."""
+
+    code = "storage_unreadable"
+
+    def __init__(self, path: str, *, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+class PathNotFoundError(StorageError):
+    """Nothing of the kind that was asked for is at this path."""
+
+    code = "path_not_found"
+
+    def __init__(self, path: str, *, reason: str = "not found") -> None:
+        super().__init__(path, reason=reason)
+
+
+class FileTooLargeError(StorageError):
+    """The file is larger than the reader is willing to hold."""
+
+    code = "file_too_large"
+
+    def __init__(self, path: str, *, limit: int) -> None:
+        super().__init__(path, reason=f"larger than {limit} bytes")
+        self.limit = limit
+
+
+class OutsideRootError(StorageError):
+    """The path leads out of the storage root, by a symbolic link or by `..`."""
+
+    code = "outside_root"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, reason="leads out of the storage root and is not followed")
+
+
+class UnusableContentError(MetadataImportError):
+    """Bytes were read but cannot be imported; its code is the reason of a skip."""
+
+    code = "unusable_content"
+
+
+class InvalidDigestError(UnusableContentError):
+    """The text is no digest."""
+
+    code = "digest_invalid"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text[:100]!r} is not a digest")
+        self.text = text
+
+
+class UnsupportedDigestError(UnusableContentError):
+    """The digest's algorithm has no form in the database."""
+
+    code = "digest_unsupported"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"the algorithm of {text[:100]!r} is not supported; sha256 and sha512 are")
+        self.text = text
+
+
+class EmptyManifestError(UnusableContentError):
+    """The payload has no bytes."""
+
+    code = "manifest_empty"
+
+    def __init__(self) -> None:
+        super().__init__("the payload is empty")
+
+
+class MalformedManifestError(UnusableContentError):
+    """The payload is not the JSON that its kind of manifest requires."""
+
+    code = "manifest_malformed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the payload is malformed: {reason}")
+        self.reason = reason
+
+
+class UnsupportedManifestError(UnusableContentError):
+    """The payload is of a kind that is not imported."""
+
+    code = "manifest_unsupported"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"{kind} is not supported")
+        self.kind = kind
+
+
+class InvalidMediaTypeError(UnusableContentError):
+    """A media type that the database must hold is blank, too long or no text."""
+
+    code = "media_type_invalid"
+
+    def __init__(self, media_type: str) -> None:
+        super().__init__(f"{media_type[:100]!r} cannot be stored as a media type")
+        self.media_type = media_type

@@ -1,0 +1,131 @@
+"""Storage paths and what they mean. Paths are relative to the driver's root and have no leading slash."""
+
+import re
+
+from metadata_import.errors import InvalidDigestError, UnsupportedDigestError
+
+REGISTRY_ROOT = "docker/registry"
+VERSION_ROOT = f"{REGISTRY_ROOT}/v2"
+REPOSITORIES_ROOT = f"{VERSION_ROOT}/repositories"
+BLOBS_ROOT = f"{VERSION_ROOT}/blobs"
+FILESYSTEM_LOCK = f"{REGISTRY_ROOT}/lockfiles/filesystem-in-use"
+DATABASE_LOCK = f"{REGISTRY_ROOT}/lockfiles/database-in-use"
+
+MANIFESTS_DIRECTORY = "_manifests"
+BLOB_FILE = "data"
+NAME_LENGTH_LIMIT = 255
+
+# By algorithm: the byte that stands for it in a digest column, and the length of its checksum in hex.
+ALGORITHMS = {"sha256": (b"\x01", 64), "sha512": (b"\x02", 128)}
+
+_DIGEST = re.compile(r"([a-z0-9]+(?:[.+_-][a-z0-9]+)*):([0-9a-fA-F]+)")
+_LOWER_HEX = re.compile(r"[0-9a-f]+")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_HOST_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*(?::[0-9]+)?"
+_REPOSITORY_NAME = re.compile(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*")
+
+
+def repository_directory(repository: str) -> str:
+    """Return where a repository lies."""
+    return f"{REPOSITORIES_ROOT}/{repository}"
+
+
+def tags_directory(repository: str) -> str:
+    """Return the directory with one child per tag."""
+    return f"{REPOSITORIES_ROOT}/{repository}/_manifests/tags"
+
+
+def tag_link(repository: str, tag: str) -> str:
+    """Return the link file that names a tag's manifest."""
+    return f"{REPOSITORIES_ROOT}/{repository}/_manifests/tags/{tag}/current/link"
+
+
+def revision_link(repository: str, digest: str) -> str:
+    """Return the link file that lets a repository read a manifest."""
+    return f"{REPOSITORIES_ROOT}/{repository}/_manifests/revisions/{digest.replace(':', '/', 1)}/link"
+
+
+def layer_link(repository: str, digest: str) -> str:
+    """Return the link file that lets a repository read a layer or a configuration."""
+    return f"{REPOSITORIES_ROOT}/{repository}/_layers/{digest.replace(':', '/', 1)}/link"
+
+
+def blob_data(digest: str) -> str:
+    """Return the file with a blob's bytes."""
+    algorithm, _, checksum = digest.partition(":")
+    return f"{BLOBS_ROOT}/{algorithm}/{checksum[:2]}/{checksum}/{BLOB_FILE}"
+
+
+def is_repository_name(name: str) -> bool:
+    """Tell whether a registry accepts this as the name of a repository."""
+    return len(name) <= NAME_LENGTH_LIMIT and _REPOSITORY_NAME.fullmatch(name) is not None
+
+
+def is_storable_name(name: str) -> bool:
+    """Tell whether a text column can hold this name: encodable, without NUL, not empty, not over 255 characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return 0 < len(name) <= NAME_LENGTH_LIMIT and "\0" not in name
+
+
+def parse_digest(text: str) -> str:
+    """Return the text if it is a digest that the database can hold.
+
+    Raises InvalidDigestError for what is no digest, UnsupportedDigestError for another algorithm.
+    """
+    match = _DIGEST.fullmatch(text)
+    if match is None:
+        raise InvalidDigestError(text)
+    algorithm, checksum = match.groups()
+    if algorithm not in ALGORITHMS:
+        raise UnsupportedDigestError(text)
+    if len(checksum) != ALGORITHMS[algorithm][1] or _LOWER_HEX.fullmatch(checksum) is None:
+        raise InvalidDigestError(text)
+    return text
+
+
+def parse_link(content: bytes) -> str:
+    """Return the digest in a link file, which holds that and nothing else; raises as parse_digest does."""
+    try:
+        text = content.decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidDigestError(content.decode(errors="replace")) from None
+    return parse_digest(text)
+
+
+def digest_from_blob_path(path: str) -> str:
+    """Return the digest that the path of a blob's data file spells; raises as parse_digest does.
+
+    The directory of two hex characters between algorithm and checksum may be missing.
+    """
+    parts = path.split("/")[:-1]
+    if len(parts) > 1 and parts[-2] == parts[-1][:2]:  # the two characters
+        del parts[-2]
+    return parse_digest(":".join(parts[-2:]))
+
+
+def encode_digest(digest: str) -> bytes:
+    """Return the digest as the database holds it: a byte for the algorithm, then the checksum."""
+    algorithm, _, checksum = digest.partition(":")
+    return ALGORITHMS[algorithm][0] + bytes.fromhex(checksum)
+
+
+def expected_root(root: str, *, children: frozenset[str]) -> str | None:
+    """Return the root to give instead of one that lies inside a registry's tree, or None if it seems right.
+
+    `children` are the names in the directory given. Where its own path does not end as such a tree's does,
+    the answer describes the tree that is wanted.
+    """
+    if "docker" in children:
+        return None
+    for inside in (REPOSITORIES_ROOT, BLOBS_ROOT, VERSION_ROOT, REGISTRY_ROOT):
+        if root.endswith(f"/{inside}"):
+            return root.removesuffix(f"/{inside}") or "/"
+    if root.endswith("/docker") and "registry" in children:
+        return root.removesuffix("/docker") or "/"
+    if (children and children <= {"v2", "lockfiles"}) or children == {"repositories", "blobs"}:
+        return f"a directory that holds {VERSION_ROOT}"
+    return None

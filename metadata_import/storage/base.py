@@ -1,0 +1,61 @@
+"""What every storage driver offers. Paths are relative to its root, with `/` between names and no leading slash."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from metadata_import.errors import StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file or a directory at a path."""
+
+    path: str
+    size: int
+    is_directory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One child of a directory. A symbolic link is neither followed nor counted as a directory."""
+
+    name: str
+    is_directory: bool
+    is_symbolic_link: bool = False
+
+
+class StorageDriver(Protocol):
+    """Reads and writes whole files below one root, and never leaves it.
+
+    Every method raises PathNotFoundError where nothing of the wanted kind is at the path, and another
+    StorageError for all other failures. Methods may be called from many threads at once.
+    """
+
+    name: str
+    root: str  # for messages
+
+    def stat(self, path: str) -> FileInfo:
+        """Return what is at a path."""
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """Return a file's bytes; raises FileTooLargeError when there are more than the limit."""
+
+    def list(self, path: str) -> list[Entry]:
+        """Return a directory's children, sorted by name."""
+
+    def walk(self, path: str, *, on_error: Callable[[str, StorageError], None]) -> Iterator[FileInfo]:
+        """Yield every file below a directory, at any depth, in no certain order.
+
+        What cannot be read is given to on_error with its path, and the walk goes on; only a missing
+        directory at the start is raised.
+        """
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file whole, replacing what was there; readers see the old file or the new one."""
+
+    def delete(self, path: str) -> None:
+        """Delete a file; one that is not there is no error."""
+
+    def check_writable(self, path: str) -> None:
+        """Raise StorageError unless put(path) would succeed; leaves nothing behind."""

@@ -1,0 +1,158 @@
+"""The local filesystem: os.scandir and open, four times as fast here as a storage library.
+
+Symbolic links may point elsewhere below the root; whatever turns out to lie outside of it is refused after the
+kernel has resolved the path and before a byte is read.
+"""
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from metadata_import.errors import FileTooLargeError, OutsideRootError, PathNotFoundError, StorageError
+from metadata_import.storage.base import Entry, FileInfo
+
+# Never block on a FIFO, never take a terminal.
+_READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# Linux can look at a file without opening what it stands for.
+_STAT_FLAGS = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) | os.O_CLOEXEC
+_OPEN_FILES = Path("/proc/self/fd")
+
+
+class FilesystemDriver:
+    """A directory tree; its root may itself be reached through links."""
+
+    name = "filesystem"
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = os.path.realpath(root)
+        self._prefix = self.root.rstrip("/") + "/"
+
+    def stat(self, path: str) -> FileInfo:
+        """Return what is at a path."""
+        with self._open(path, _STAT_FLAGS) as descriptor:
+            status = os.fstat(descriptor)
+            return FileInfo(path, status.st_size, stat.S_ISDIR(status.st_mode))
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """Return a file's bytes; raises FileTooLargeError when there are more than the limit."""
+        with self._open(path, _READ_FLAGS) as descriptor:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise PathNotFoundError(path, reason="not a regular file")
+            content = b"" if status.st_size > limit else _read_all(descriptor, min(status.st_size, limit) + 1, limit)
+        if status.st_size > limit or len(content) > limit:
+            raise FileTooLargeError(path, limit=limit)
+        return content
+
+    def list(self, path: str) -> list[Entry]:
+        """Return a directory's children, sorted by name."""
+        with self._open(path, _READ_FLAGS | os.O_DIRECTORY) as descriptor, os.scandir(descriptor) as children:
+            return sorted(map(_entry, children), key=lambda entry: entry.name)
+
+    def walk(self, path: str, *, on_error: Callable[[str, StorageError], None]) -> Iterator[FileInfo]:
+        """Yield every file below a directory; a linked directory is given to on_error and not walked."""
+        pending = [(path, self.list(path))]
+        while pending:
+            directory, entries = pending.pop()
+            for entry in entries:
+                child = f"{directory}/{entry.name}" if directory else entry.name
+                try:
+                    if entry.is_directory:
+                        pending.append((child, self.list(child)))
+                    elif (found := self.stat(child)).is_directory:
+                        on_error(child, PathNotFoundError(child, reason="a link to a directory is not walked"))
+                    else:
+                        yield found
+                except StorageError as error:
+                    on_error(child, error)
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file whole, beside its place first; directories are made as needed."""
+        with _translated(path):
+            target = self._parent(path) / Path(path).name
+            with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+                try:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.fchmod(file.fileno(), 0o644)
+                    Path(file.name).replace(target)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+
+    def delete(self, path: str) -> None:
+        """Delete a file; one that is not there is no error."""
+        with suppress(PathNotFoundError), _translated(path):
+            parent = (Path(self.root) / path).parent
+            self._refuse_outside(path, os.path.realpath(parent))
+            (parent / Path(path).name).unlink(missing_ok=True)
+
+    def check_writable(self, path: str) -> None:
+        """Raise StorageError unless put(path) would succeed; the probe is a file without a name."""
+        with _translated(path):
+            ancestor = (Path(self.root) / path).parent
+            while not ancestor.is_dir() and ancestor != Path(self.root):
+                ancestor = ancestor.parent
+            self._refuse_outside(path, os.path.realpath(ancestor))
+            with tempfile.TemporaryFile(dir=ancestor):
+                pass
+
+    @contextmanager
+    def _open(self, path: str, flags: int) -> Iterator[int]:
+        with _translated(path):
+            if ".." in path.split("/"):
+                raise OutsideRootError(path)
+            descriptor = os.open(f"{self._prefix}{path}", flags)
+            try:
+                self._refuse_outside(path, _resolved(descriptor, f"{self._prefix}{path}"))
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    def _refuse_outside(self, path: str, resolved: str) -> None:
+        if resolved != self.root and not resolved.startswith(self._prefix):
+            raise OutsideRootError(path)
+
+    def _parent(self, path: str) -> Path:
+        parent = (Path(self.root) / path).parent
+        self._refuse_outside(path, os.path.realpath(parent))
+        parent.mkdir(parents=True, exist_ok=True)
+        return parent
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PathNotFoundError(path, reason=error.strerror or "not found") from None
+    except (OSError, ValueError) as error:
+        raise StorageError(path, reason=getattr(error, "strerror", None) or str(error)) from error
+
+
+def _resolved(descriptor: int, path: str) -> str:
+    """Return the true path of an open file: asked of the kernel where it answers, that is in one call."""
+    try:
+        return os.readlink(f"{_OPEN_FILES}/{descriptor}")  # noqa: PTH115  a Path costs more than the call
+    except OSError:
+        return os.path.realpath(path)
+
+
+def _read_all(descriptor: int, first: int, limit: int) -> bytes:
+    """Read to the end, or to just over the limit: a file may grow while it is read."""
+    content = os.read(descriptor, first)
+    while len(content) >= first and len(content) <= limit:
+        more = os.read(descriptor, limit + 1 - len(content))
+        if not more:
+            break
+        content += more
+    return content
+
+
+def _entry(child: os.DirEntry[str]) -> Entry:
+    is_link = child.is_symlink()
+    return Entry(child.name, is_directory=not is_link and child.is_dir(), is_symbolic_link=is_link)

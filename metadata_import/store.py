@@ -1,0 +1,286 @@
+"""Records → PostgreSQL, in bulk: one statement per table of the registry, from the temporary tables of a write.
+
+The number of statements does not depend on the number of records. Rows that exist are found before anything is
+inserted, so that a second run neither fails nor uses up ids. Transactions are the caller's.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import sql
+
+from metadata_import import layout
+from metadata_import.incoming import IncomingRows, media_types_of
+from metadata_import.manifests import OCTET_STREAM
+from metadata_import.media_types import MediaTypes
+from metadata_import.records import Blob, RepositoryPart, Skip, SkipReason, Written
+
+COUNTED_TABLES = ("repositories", "manifests", "blobs", "tags")
+
+IS_TAGS_TABLE_EMPTY = "SELECT NOT EXISTS (SELECT FROM tags)"
+COUNT_ROWS = "SELECT count(*) FROM {table}"
+INSERT_STATISTICS = "INSERT INTO import_statistics ({columns}) VALUES ({values})"
+
+# The tables of a registry grow without bound while one write stays small, yet PostgreSQL prices a lookup in 64
+# partitions as 64 lookups and would rather join with all of a table, once for each write. So each row of a registry's
+# table is looked up by a subquery of its own, which OFFSET 0, LIMIT 1 or a place among the values keeps from being
+# turned into a join.
+INSERT_NAMESPACES = """
+    INSERT INTO top_level_namespaces (name)
+    SELECT DISTINCT i.namespace
+    FROM incoming_repositories i
+    WHERE NOT EXISTS (SELECT FROM top_level_namespaces n WHERE n.name = i.namespace OFFSET 0)
+    ORDER BY i.namespace
+    ON CONFLICT (name) DO NOTHING
+"""
+REVIVE_REPOSITORIES = """
+    UPDATE repositories
+    SET deleted_at = NULL
+    WHERE path = ANY (ARRAY(SELECT i.path FROM incoming_repositories i)) AND deleted_at IS NOT NULL
+"""
+INSERT_REPOSITORIES = """
+    INSERT INTO repositories (top_level_namespace_id, name, path)
+    SELECT (SELECT n.id FROM top_level_namespaces n WHERE n.name = i.namespace), i.name, i.path
+    FROM incoming_repositories i
+    WHERE NOT EXISTS (SELECT FROM repositories r WHERE r.path = i.path OFFSET 0)
+    ORDER BY i.repository
+    ON CONFLICT (path) DO NOTHING
+"""
+FIND_REPOSITORIES = """
+    UPDATE incoming_repositories i
+    SET (namespace_id, repository_id) = (
+        SELECT r.top_level_namespace_id, r.id FROM repositories r WHERE r.path = i.path
+    )
+"""
+# Ordered by digest: two writers that meet wait for each other instead of deadlocking.
+INSERT_BLOBS = """
+    INSERT INTO blobs (digest, size, media_type_id)
+    SELECT DISTINCT ON (i.digest) i.digest, i.size, %(media_type_id)s
+    FROM incoming_blobs i
+    WHERE NOT EXISTS (SELECT FROM blobs b WHERE b.digest = i.digest OFFSET 0)
+    ORDER BY i.digest, i.position
+    ON CONFLICT (digest) DO NOTHING
+"""
+INSERT_REPOSITORY_BLOBS = """
+    INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
+    SELECT r.namespace_id, r.repository_id, i.digest
+    FROM incoming_blobs i
+    JOIN incoming_repositories r USING (repository)
+    WHERE NOT EXISTS (
+        SELECT FROM repository_blobs b
+        WHERE b.top_level_namespace_id = r.namespace_id AND b.repository_id = r.repository_id
+            AND b.blob_digest = i.digest
+        OFFSET 0
+    )
+    ORDER BY i.position
+    ON CONFLICT (top_level_namespace_id, repository_id, blob_digest) DO NOTHING
+"""
+# Once for each level: what others have as their subject comes first, so that its id can be looked up.
+INSERT_MANIFESTS = """
+    INSERT INTO manifests (
+        top_level_namespace_id, repository_id, schema_version, media_type_id, configuration_media_type_id,
+        configuration_payload, configuration_blob_digest, digest, payload, non_conformant, total_size,
+        non_distributable_layers, artifact_media_type_id, subject_id
+    )
+    SELECT
+        r.namespace_id, r.repository_id, i.schema_version, i.media_type_id, i.configuration_media_type_id,
+        i.configuration_payload, i.configuration_blob_digest, i.digest, i.payload, i.non_conformant,
+        i.total_size, i.non_distributable_layers, i.artifact_media_type_id,
+        (
+            SELECT s.id FROM manifests s
+            WHERE s.top_level_namespace_id = r.namespace_id AND s.repository_id = r.repository_id
+                AND s.digest = i.subject_digest
+        )
+    FROM incoming_manifests i
+    JOIN incoming_repositories r USING (repository)
+    WHERE i.level = %(level)s AND NOT EXISTS (
+        SELECT FROM manifests m
+        WHERE m.top_level_namespace_id = r.namespace_id AND m.repository_id = r.repository_id
+            AND m.digest = i.digest
+        OFFSET 0
+    )
+    ORDER BY i.manifest
+    ON CONFLICT (top_level_namespace_id, repository_id, digest) DO NOTHING
+"""
+FIND_MANIFESTS = """
+    UPDATE incoming_manifests i
+    SET namespace_id = r.namespace_id, repository_id = r.repository_id, id = (
+        SELECT m.id FROM manifests m
+        WHERE m.top_level_namespace_id = r.namespace_id AND m.repository_id = r.repository_id
+            AND m.digest = i.digest
+    )
+    FROM incoming_repositories r
+    WHERE r.repository = i.repository
+"""
+# Registries list the layers of an image by id. Each has the size of its blob: who brought the blob first says it.
+INSERT_LAYERS = """
+    INSERT INTO layers (top_level_namespace_id, repository_id, manifest_id, digest, media_type_id, size)
+    SELECT
+        m.namespace_id, m.repository_id, m.id, i.digest, i.media_type_id,
+        (SELECT b.size FROM blobs b WHERE b.digest = i.digest)
+    FROM incoming_layers i
+    JOIN incoming_manifests m USING (manifest)
+    WHERE NOT EXISTS (
+        SELECT FROM layers l
+        WHERE l.top_level_namespace_id = m.namespace_id AND l.repository_id = m.repository_id
+            AND l.manifest_id = m.id AND l.digest = i.digest
+        OFFSET 0
+    )
+    ORDER BY i.position
+    ON CONFLICT (top_level_namespace_id, repository_id, manifest_id, digest) DO NOTHING
+"""
+INSERT_REFERENCES = """
+    INSERT INTO manifest_references (top_level_namespace_id, repository_id, parent_id, child_id)
+    SELECT m.namespace_id, m.repository_id, m.id, c.id
+    FROM incoming_references i
+    JOIN incoming_manifests m USING (manifest)
+    CROSS JOIN LATERAL (
+        SELECT c.id FROM manifests c
+        WHERE c.top_level_namespace_id = m.namespace_id AND c.repository_id = m.repository_id
+            AND c.digest = i.child_digest
+        LIMIT 1
+    ) c
+    WHERE c.id <> m.id AND NOT EXISTS (
+        SELECT FROM manifest_references f
+        WHERE f.top_level_namespace_id = m.namespace_id AND f.repository_id = m.repository_id
+            AND f.parent_id = m.id AND f.child_id = c.id
+        OFFSET 0
+    )
+    ORDER BY i.position
+    ON CONFLICT (top_level_namespace_id, repository_id, parent_id, child_id) DO NOTHING
+"""
+INSERT_TAGS = """
+    INSERT INTO tags AS t (top_level_namespace_id, repository_id, manifest_id, name)
+    SELECT r.namespace_id, r.repository_id, m.id, i.name
+    FROM incoming_tags i
+    JOIN incoming_repositories r USING (repository)
+    CROSS JOIN LATERAL (
+        SELECT m.id FROM manifests m
+        WHERE m.top_level_namespace_id = r.namespace_id AND m.repository_id = r.repository_id
+            AND m.digest = i.manifest_digest
+        LIMIT 1
+    ) m
+    WHERE NOT EXISTS (
+        SELECT FROM tags t
+        WHERE t.top_level_namespace_id = r.namespace_id AND t.repository_id = r.repository_id
+            AND t.name = i.name AND t.manifest_id = m.id
+        OFFSET 0
+    )
+    ORDER BY i.position
+    ON CONFLICT (top_level_namespace_id, repository_id, name)
+        DO UPDATE SET manifest_id = EXCLUDED.manifest_id, updated_at = now()
+        WHERE t.manifest_id <> EXCLUDED.manifest_id
+"""
+PUBLISH_REPOSITORIES = """
+    UPDATE repositories
+    SET last_published_at = %(published_at)s
+    WHERE path = ANY (ARRAY(SELECT i.path FROM incoming_repositories i WHERE i.is_finished))
+"""
+# Tags that have no row after the write: what they name was refused. Asked only when the counts differ.
+FIND_LOST_TAGS = """
+    SELECT r.path, i.name
+    FROM incoming_tags i
+    JOIN incoming_repositories r USING (repository)
+    WHERE NOT EXISTS (
+        SELECT FROM tags t
+        WHERE t.top_level_namespace_id = r.namespace_id AND t.repository_id = r.repository_id
+            AND t.name = i.name
+        OFFSET 0
+    )
+"""
+# Without statistics PostgreSQL takes any index that begins with the repository for as good as the unique one, and each
+# lookup reads the whole repository. Autovacuum would come a minute late, and never to a dry run.
+ANALYZE_TABLES = """
+    ANALYZE repository_blobs (top_level_namespace_id, repository_id),
+        manifests (top_level_namespace_id, repository_id),
+        layers (top_level_namespace_id, repository_id, manifest_id),
+        manifest_references (top_level_namespace_id, repository_id, parent_id),
+        tags (top_level_namespace_id, repository_id)
+"""
+FIRST_ANALYZE_ROWS = 5_000  # and again whenever as many have been added as there were
+
+
+class Store:
+    """Writes records to one database."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._media_types = MediaTypes(connection)
+        self._rows_written, self._next_analyze = 0, FIRST_ANALYZE_ROWS
+
+    def is_tags_table_empty(self) -> bool:
+        """Tell whether no tag has ever been written."""
+        return bool(self._fetch_number(IS_TAGS_TABLE_EMPTY))
+
+    def count_rows(self) -> dict[str, int]:
+        """Return how many rows the main tables hold; reads them whole."""
+        return {
+            table: self._fetch_number(sql.SQL(COUNT_ROWS).format(table=sql.Identifier(table)))
+            for table in COUNTED_TABLES
+        }
+
+    def write_repositories(self, parts: Sequence[RepositoryPart], *, published_at: datetime) -> Written:
+        """Write these parts and all that they hold; a repository that is finished was published at that time.
+
+        A manifest that no media type can be given to is left out and reported, as are the tags on it.
+        """
+        media_type_ids = self._media_types.resolve(media_types_of(parts))
+        incoming = IncomingRows()
+        incoming.add_parts(parts, media_type_ids=media_type_ids)
+        incoming.copy(self._connection)
+        rows = {"top_level_namespaces": self._run(INSERT_NAMESPACES)}
+        self._run(REVIVE_REPOSITORIES)
+        rows["repositories"] = self._run(INSERT_REPOSITORIES)
+        self._run(FIND_REPOSITORIES)
+        rows["blobs"] = self._run(INSERT_BLOBS, media_type_id=media_type_ids[OCTET_STREAM])
+        rows["repository_blobs"] = self._run(INSERT_REPOSITORY_BLOBS)
+        rows["manifests"] = sum(self._run(INSERT_MANIFESTS, level=level) for level in incoming.levels)
+        self._run(FIND_MANIFESTS)
+        rows["layers"] = self._run(INSERT_LAYERS)
+        rows["manifest_references"] = self._run(INSERT_REFERENCES)
+        rows["tags"] = self._run(INSERT_TAGS)
+        self._run(PUBLISH_REPOSITORIES, published_at=published_at)
+        self._analyze_when_grown(sum(rows.values()))
+        return Written(rows, tuple(incoming.skips + self._lost_tags(incoming, written=rows["tags"])))
+
+    def write_blobs(self, blobs: Iterable[Blob]) -> Written:
+        """Write those of these blobs that are unknown yet."""
+        media_type_ids = self._media_types.resolve([OCTET_STREAM])
+        incoming = IncomingRows()
+        incoming.add_blobs(blobs)
+        incoming.copy(self._connection)
+        return Written({"blobs": self._run(INSERT_BLOBS, media_type_id=media_type_ids[OCTET_STREAM])})
+
+    def write_statistics(self, row: Mapping[str, Any]) -> None:
+        """Add the row of one run."""
+        statement = sql.SQL(INSERT_STATISTICS).format(
+            columns=sql.SQL(", ").join(map(sql.Identifier, row)),
+            values=sql.SQL(", ").join(map(sql.Placeholder, row)),
+        )
+        self._run(statement, **row)
+
+    def _analyze_when_grown(self, rows: int) -> None:
+        self._rows_written += rows
+        if self._rows_written >= self._next_analyze:
+            self._next_analyze = 2 * self._rows_written
+            self._run(ANALYZE_TABLES)
+
+    def _lost_tags(self, incoming: IncomingRows, *, written: int) -> list[Skip]:
+        if written >= len(incoming.rows["incoming_tags"]):
+            return []
+        with self._connection.cursor() as cursor:
+            cursor.execute(FIND_LOST_TAGS)
+            lost = cursor.fetchall()
+        return [Skip(SkipReason.TAG_WITHOUT_MANIFEST, layout.tag_link(path, name)) for path, name in lost]
+
+    def _run(self, statement: str | sql.Composed, **values: Any) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return int(cursor.rowcount)
+
+    def _fetch_number(self, statement: str | sql.Composed) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            return int(cursor.fetchone()[0])

@@ -1,0 +1,152 @@
+"""The real command against trees that a real registry wrote, compared with what skopeo says of that registry."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Database
+from tests.e2e.registry import Registry, push_sample, require_programs, running_registry
+
+pytestmark = pytest.mark.e2e
+
+PROJECT = Path(__file__).parents[2]
+REPOSITORIES = ("base", "group/app", "group/app/worker", "group/sub/project", "other/tools")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory) -> Iterator[Registry]:
+    """A running registry that holds the sample."""
+    require_programs("docker-registry", "skopeo")
+    directory = tmp_path_factory.mktemp("e2e")
+    with running_registry(directory / "root") as registry:
+        push_sample(registry, directory / "layout")
+        yield registry
+
+
+@pytest.fixture
+def database(create_database: Callable[..., Database], template_database: Database) -> Database:
+    return create_database(template="registry_template")
+
+
+def run_import(root: Path, database: Database, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DATABASE_URL": database.url, "SECRET_KEY": "only-for-tests"}
+    environment.pop("REGISTRY_DATABASE_URL", None)
+    command = [sys.executable, str(PROJECT / "manage.py"), "database", "import", str(root), *options]
+    return subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+def digest(payload: bytes) -> str:
+    return f"sha256:{hashlib.sha256(payload).hexdigest()}"
+
+
+def tagged_manifests(connection: psycopg.Connection) -> dict[tuple[str, str], tuple[str, bytes, int]]:
+    """Return digest, payload and size by repository and tag."""
+    found = connection.execute(
+        """
+        SELECT r.path, t.name, 'sha256:' || substr(encode(m.digest, 'hex'), 3), m.payload, m.total_size
+        FROM tags t
+        JOIN manifests m ON m.id = t.manifest_id AND m.repository_id = t.repository_id
+        JOIN repositories r ON r.id = t.repository_id
+        """
+    ).fetchall()
+    return {(path, tag): (name, payload, size) for path, tag, name, payload, size in found}
+
+
+def layers_of(connection: psycopg.Connection, path: str, payload: bytes) -> list[tuple[str, int, str]]:
+    return connection.execute(
+        """
+        SELECT 'sha256:' || substr(encode(l.digest, 'hex'), 3), l.size, y.media_type
+        FROM layers l
+        JOIN manifests m ON m.id = l.manifest_id AND m.repository_id = l.repository_id
+        JOIN repositories r ON r.id = l.repository_id
+        JOIN media_types y ON y.id = l.media_type_id
+        WHERE r.path = %s AND m.payload = %s
+        ORDER BY l.id
+        """,
+        (path, payload),
+    ).fetchall()
+
+
+def children_of(connection: psycopg.Connection, path: str, payload: bytes) -> list[str]:
+    found = connection.execute(
+        """
+        SELECT 'sha256:' || substr(encode(c.digest, 'hex'), 3)
+        FROM manifest_references f
+        JOIN manifests p ON p.id = f.parent_id
+        JOIN manifests c ON c.id = f.child_id
+        JOIN repositories r ON r.id = f.repository_id
+        WHERE r.path = %s AND p.payload = %s
+        ORDER BY f.id
+        """,
+        (path, payload),
+    ).fetchall()
+    return [child for (child,) in found]
+
+
+def check_manifest(connection: psycopg.Connection, registry: Registry, path: str, payload: bytes) -> None:
+    """Compare one manifest's layers or children, all the way down, with what the registry serves."""
+    content: dict[str, Any] = json.loads(payload)
+    listed = [(each["digest"], each["size"], each["mediaType"]) for each in content.get("layers", [])]
+    assert layers_of(connection, path, payload) == list(dict.fromkeys(listed))
+    children = [child["digest"] for child in content.get("manifests", [])]
+    assert children_of(connection, path, payload) == children
+    for child in children:
+        check_manifest(connection, registry, path, registry.raw(f"{path}@{child}"))
+
+
+def test_the_database_says_what_the_registry_says(registry, database):
+    before = {path for path in registry.root.rglob("*") if path.is_file()}
+    dry = run_import(registry.root, database, "--json", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    with database.connect() as connection:
+        assert tagged_manifests(connection) == {}
+    assert {path for path in registry.root.rglob("*") if path.is_file()} == before
+
+    result = run_import(registry.root, database, "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["skips"] == {}
+    assert report["counts"] == json.loads(dry.stdout)["counts"]
+
+    with database.connect() as connection:
+        tagged = tagged_manifests(connection)
+        assert report["counts"]["tags"] == len(tagged)
+        for path in REPOSITORIES:
+            assert {tag for repository, tag in tagged if repository == path} == registry.tags(path)
+        for (path, tag), (stored_digest, payload, size) in tagged.items():
+            raw = registry.raw(f"{path}:{tag}")
+            assert (payload, stored_digest) == (raw, digest(raw))
+            content = json.loads(raw)
+            blobs = [content["config"], *content["layers"]] if "config" in content else []
+            assert size == (sum(blob["size"] for blob in blobs) + len(raw) if blobs else 0)
+            check_manifest(connection, registry, path, raw)
+        inspected = registry.inspect("group/app:1.0")
+        payload = tagged["group/app", "1.0"][1]
+        assert inspected["Digest"] == tagged["group/app", "1.0"][0]
+        assert inspected["Layers"] == [layer for layer, _size, _type in layers_of(connection, "group/app", payload)]
+
+
+def test_a_second_import_is_refused_before_it_touches_anything(registry_tree, database):
+    assert run_import(registry_tree, database).returncode == 0
+    locks = registry_tree / "docker/registry/lockfiles"
+    assert [path.name for path in locks.iterdir()] == ["database-in-use"]
+    second = run_import(registry_tree, database)
+    assert second.returncode == 1
+    assert "imported already" in second.stderr
+    assert len(second.stderr.strip().splitlines()) == 1
+    assert [path.name for path in locks.iterdir()] == ["database-in-use"]
+
+
+def test_without_a_schema_the_command_names_the_one_that_makes_it(registry_tree, create_database):
+    result = run_import(registry_tree, create_database())
+    assert result.returncode == 1
+    assert "python manage.py database migrate up" in result.stderr
+    assert not (registry_tree / "docker/registry/lockfiles").exists()

@@ -1,0 +1,133 @@
+"""What payloads are, and that none of them breaks the parser."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metadata_import.errors import UnusableContentError
+from metadata_import.manifests import DOCKER_IMAGE, DOCKER_LIST, OCI_IMAGE, OCI_INDEX, parse_manifest
+from metadata_import.records import SkipReason
+from tests.metadata_import.trees import FOREIGN_LAYER, OCI_CONFIG, OCI_LAYER, encode
+
+CONFIG = {"mediaType": OCI_CONFIG, "digest": "sha256:c", "size": 7}
+LAYERS = [{"mediaType": OCI_LAYER, "digest": f"sha256:{n}", "size": 10} for n in "ab"]
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=10,
+)
+KNOWN_KEYS = [
+    "schemaVersion",
+    "mediaType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "artifactType",
+    "digest",
+    "size",
+]
+SHAPES = st.recursive(
+    st.none() | st.integers() | st.sampled_from([2, OCI_IMAGE, OCI_INDEX, DOCKER_LIST, "sha256:a"]) | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.sampled_from(KNOWN_KEYS), children),
+    max_leaves=12,
+)
+
+
+def image(**changes):
+    return encode({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": CONFIG, "layers": LAYERS, **changes})
+
+
+def reason_for(payload):
+    with pytest.raises(UnusableContentError) as caught:
+        parse_manifest(payload)
+    return SkipReason(caught.value.code)
+
+
+@pytest.mark.parametrize("media_type", [OCI_IMAGE, DOCKER_IMAGE])
+def test_an_image_counts_all_layers_its_config_and_its_payload(media_type):
+    payload = image(mediaType=media_type)
+    parsed = parse_manifest(payload)
+    assert (parsed.media_type, parsed.total_size) == (media_type, 20 + 7 + len(payload))
+    assert [layer.digest for layer in parsed.layers] == ["sha256:a", "sha256:b"]
+    assert parsed.config.digest == "sha256:c"
+
+
+def test_foreign_layers_are_counted_but_not_kept():
+    payload = image(layers=[*LAYERS, {"mediaType": FOREIGN_LAYER, "digest": "sha256:f", "size": 1000}])
+    parsed = parse_manifest(payload)
+    assert parsed.non_distributable_layers
+    assert len(parsed.layers) == 2
+    assert parsed.total_size == 1000 + 20 + 7 + len(payload)
+
+
+def test_a_docker_image_may_hold_a_type_that_is_foreign_in_oci():
+    parsed = parse_manifest(image(mediaType=DOCKER_IMAGE, layers=[{**LAYERS[0], "mediaType": FOREIGN_LAYER}]))
+    assert not parsed.non_distributable_layers
+    assert len(parsed.layers) == 1
+
+
+@pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
+def test_an_index_names_its_children_and_has_no_size(media_type):
+    payload = encode({"schemaVersion": 2, "mediaType": media_type, "manifests": LAYERS})
+    parsed = parse_manifest(payload)
+    assert (parsed.media_type, parsed.children, parsed.total_size) == (media_type, ("sha256:a", "sha256:b"), 0)
+    assert parsed.config is None
+
+
+def test_without_a_media_type_an_array_of_manifests_makes_an_index():
+    assert parse_manifest(b'{"schemaVersion":2,"manifests":[]}').media_type == OCI_INDEX
+    assert parse_manifest(image(mediaType="")).media_type == OCI_IMAGE
+    assert parse_manifest(image(mediaType=None, manifests=None)).media_type == OCI_IMAGE
+
+
+def test_subject_and_artifact_type_are_kept():
+    parsed = parse_manifest(image(subject={"digest": "sha256:s", "size": 1}, artifactType="application/x"))
+    assert (parsed.subject, parsed.artifact_media_type) == ("sha256:s", "application/x")
+
+
+def test_a_layer_keeps_its_place_under_a_type_that_cannot_be_stored():
+    parsed = parse_manifest(image(layers=[{**LAYERS[0], "mediaType": "x\0"}, {**LAYERS[1], "mediaType": " "}]))
+    assert [layer.media_type for layer in parsed.layers] == ["application/octet-stream"] * 2
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", SkipReason.MANIFEST_EMPTY),
+        (b"not json", SkipReason.MANIFEST_MALFORMED),
+        (b"[]", SkipReason.MANIFEST_MALFORMED),
+        (b'{"schemaVersion":"2"}', SkipReason.MANIFEST_MALFORMED),
+        (b'{"x":' + b"[" * 100_000, SkipReason.MANIFEST_MALFORMED),
+        (b'{"schemaVersion":2,"manifests":{}}', SkipReason.MANIFEST_MALFORMED),
+        (image(config={**CONFIG, "size": "7"}), SkipReason.MANIFEST_MALFORMED),
+        (image(config={**CONFIG, "size": -7}), SkipReason.MANIFEST_MALFORMED),
+        (image(config={**CONFIG, "size": 2**63 - 1}), SkipReason.MANIFEST_MALFORMED),
+        (image(config={**CONFIG, "mediaType": ""}), SkipReason.MEDIA_TYPE_INVALID),
+        (image(config={**CONFIG, "mediaType": "x" * 256}), SkipReason.MEDIA_TYPE_INVALID),
+        (b'{"schemaVersion":1}', SkipReason.MANIFEST_UNSUPPORTED),
+        (b"{}", SkipReason.MANIFEST_UNSUPPORTED),
+        (image(mediaType="application/vnd.oci.artifact.manifest.v1+json"), SkipReason.MANIFEST_UNSUPPORTED),
+    ],
+)
+def test_unusable_payloads_have_a_reason(payload, reason):
+    assert reason_for(payload) is reason
+
+
+@given(st.binary() | JSON_VALUES.map(json.dumps).map(str.encode))
+def test_arbitrary_bytes_raise_nothing_but_the_apps_own(payload):
+    with pytest.raises(UnusableContentError):
+        parse_manifest(payload)
+
+
+@given(
+    SHAPES.map(lambda shape: shape if isinstance(shape, dict) else {"layers": shape}),
+    st.sampled_from([OCI_IMAGE, OCI_INDEX, ""]),
+)
+def test_payloads_with_known_keys_in_odd_places_raise_nothing_but_the_apps_own(shape, media_type):
+    try:
+        parse_manifest(encode({**shape, "schemaVersion": 2, "mediaType": media_type}))
+    except UnusableContentError as error:
+        SkipReason(error.code)  # or ValueError

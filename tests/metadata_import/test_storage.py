@@ -1,0 +1,222 @@
+"""One conformance suite that every storage driver passes, and what only the filesystem must do."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from metadata_import.errors import (
+    FileTooLargeError,
+    OutsideRootError,
+    PathNotFoundError,
+    StorageError,
+    UnknownStorageDriverError,
+)
+from metadata_import.storage import STORAGE_DRIVERS, open_driver
+from metadata_import.storage.base import StorageDriver
+from metadata_import.storage.filesystem import FilesystemDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture(params=sorted(STORAGE_DRIVERS))
+def driver(request, tmp_path) -> StorageDriver:
+    """An open driver over an empty root, of each kind in turn."""
+    makers: dict[str, Callable[[], StorageDriver]] = {"filesystem": lambda: open_driver("filesystem", root=tmp_path)}
+    return makers[request.param]()
+
+
+def ignore(path: str, error: StorageError) -> None:
+    raise AssertionError(f"{path}: {error}")
+
+
+# --- Every driver -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_put_is_read_back(driver):
+    driver.put("a/b/file", b"content")
+    assert driver.read("a/b/file", limit=7) == b"content"
+    assert driver.stat("a/b/file").size == 7
+    assert not driver.stat("a/b/file").is_directory
+
+
+def test_put_replaces(driver):
+    driver.put("file", b"long content")
+    driver.put("file", b"short")
+    assert driver.read("file", limit=100) == b"short"
+
+
+def test_an_empty_file_is_a_file(driver):
+    driver.put("a/empty", b"")
+    assert driver.read("a/empty", limit=10) == b""
+    assert driver.stat("a/empty").size == 0
+
+
+def test_a_file_over_the_limit_is_not_read(driver):
+    driver.put("file", b"12345")
+    assert driver.read("file", limit=5) == b"12345"
+    with pytest.raises(FileTooLargeError):
+        driver.read("file", limit=4)
+
+
+@pytest.mark.parametrize("path", ["missing", "a/missing", "a/file/below", "a"])
+def test_reading_where_no_file_is_raises_path_not_found(driver, path):
+    driver.put("a/file", b"")
+    with pytest.raises(PathNotFoundError):
+        driver.read(path, limit=10)
+
+
+@pytest.mark.parametrize("path", ["missing", "a/file", "a/file/below"])
+def test_listing_where_no_directory_is_raises_path_not_found(driver, path):
+    driver.put("a/file", b"")
+    with pytest.raises(PathNotFoundError):
+        driver.list(path)
+    with pytest.raises(PathNotFoundError):
+        list(driver.walk(path, on_error=ignore))
+
+
+def test_a_list_holds_the_children_sorted(driver):
+    for path in ("d/b/file", "d/a", "d/C/x/y", "e"):
+        driver.put(path, b"")
+    assert [(entry.name, entry.is_directory) for entry in driver.list("d")] == [("C", True), ("a", False), ("b", True)]
+    assert [entry.name for entry in driver.list("")] == ["d", "e"]
+
+
+def test_a_walk_yields_every_file_at_any_depth_with_its_size(driver):
+    for path in ("d/b/file", "d/a", "d/c/x/y"):
+        driver.put(path, path.encode())
+    found = {file.path: file.size for file in driver.walk("d", on_error=ignore)}
+    assert found == {"d/b/file": 8, "d/a": 3, "d/c/x/y": 7}
+
+
+def test_delete_removes_a_file_and_forgives_one_that_is_not_there(driver):
+    driver.put("a/file", b"")
+    driver.put("a/other", b"")
+    driver.delete("a/file")
+    driver.delete("a/file")
+    driver.delete("b/c/file")
+    assert [entry.name for entry in driver.list("a")] == ["other"]
+
+
+def test_checking_for_writability_leaves_nothing(driver):
+    driver.put("a/file", b"")
+    driver.check_writable("a/b/c/new")
+    driver.check_writable("a/file")
+    assert [entry.name for entry in driver.list("a")] == ["file"]
+    assert driver.read("a/file", limit=1) == b""
+
+
+@pytest.mark.parametrize("path", ["../outside", "a/../../outside"])
+def test_no_path_climbs_out_of_the_root(driver, path):
+    driver.put("a/file", b"")
+    for call in (lambda: driver.read(path, limit=10), lambda: driver.stat(path), lambda: driver.put(path, b"")):
+        with pytest.raises(StorageError):
+            call()
+
+
+def test_an_unknown_driver_is_refused_with_the_known_names():
+    with pytest.raises(UnknownStorageDriverError, match="filesystem"):
+        open_driver("floppy")
+
+
+# --- The filesystem ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "data").write_bytes(b"secret")
+    return root
+
+
+@pytest.fixture
+def filesystem(root: Path) -> FilesystemDriver:
+    return FilesystemDriver(root)
+
+
+@pytest.mark.parametrize("target", ["../secret", "/etc/passwd"])
+def test_a_link_to_a_file_outside_is_not_followed(root, filesystem, target):
+    (root / "link").symlink_to(target)
+    for call in (lambda: filesystem.read("link", limit=10_000), lambda: filesystem.stat("link")):
+        with pytest.raises(OutsideRootError):
+            call()
+
+
+def test_nothing_below_a_linked_directory_outside_is_reached(root, filesystem):
+    (root / "linked").symlink_to("../private")
+    errors: list[str] = []
+    for call in (
+        lambda: filesystem.read("linked/data", limit=10),
+        lambda: filesystem.stat("linked/data"),
+        lambda: filesystem.list("linked"),
+        lambda: filesystem.put("linked/new", b""),
+        lambda: filesystem.put("linked/new/deeper", b""),
+        lambda: filesystem.delete("linked/data"),
+        lambda: filesystem.check_writable("linked/new"),
+    ):
+        with pytest.raises(OutsideRootError):
+            call()
+    assert list(filesystem.walk("", on_error=lambda path, _error: errors.append(path))) == []
+    assert errors == ["linked"]
+    assert [path.name for path in (root.parent / "private").iterdir()] == ["data"]
+
+
+def test_a_sibling_whose_name_begins_like_the_root_is_outside(root, filesystem):
+    (root.parent / "root2").mkdir()
+    (root.parent / "root2" / "data").write_bytes(b"secret")
+    (root / "link").symlink_to("../root2/data")
+    with pytest.raises(OutsideRootError):
+        filesystem.read("link", limit=10)
+
+
+def test_a_link_that_stays_inside_is_followed_to_a_file(root, filesystem):
+    filesystem.put("a/file", b"content")
+    (root / "link").symlink_to("a/file")
+    assert filesystem.read("link", limit=10) == b"content"
+
+
+def test_linked_directories_are_not_walked_not_even_in_circles(root, filesystem):
+    filesystem.put("a/file", b"")
+    (root / "a" / "loop").symlink_to("..")
+    (root / "a" / "self").symlink_to("self")
+    errors: list[str] = []
+    assert [file.path for file in filesystem.walk("a", on_error=lambda path, _: errors.append(path))] == ["a/file"]
+    assert sorted(errors) == ["a/loop", "a/self"]
+    links = {entry.name for entry in filesystem.list("a") if entry.is_symbolic_link and not entry.is_directory}
+    assert links == {"loop", "self"}
+
+
+def test_the_root_itself_may_be_reached_through_a_link(root, tmp_path):
+    FilesystemDriver(root).put("file", b"content")
+    (tmp_path / "alias").symlink_to("root")
+    assert FilesystemDriver(tmp_path / "alias").read("file", limit=10) == b"content"
+
+
+def test_a_named_pipe_neither_blocks_nor_counts_as_a_file(root, filesystem):
+    os.mkfifo(root / "pipe")
+    with pytest.raises(PathNotFoundError):
+        filesystem.read("pipe", limit=10)
+
+
+def test_names_that_are_no_text_are_listed_and_read(root, filesystem):
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff\xfe")).write_bytes(b"odd")
+    (entry,) = filesystem.list("")
+    assert filesystem.read(entry.name, limit=10) == b"odd"
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "/".join(["x" * 200] * 30), "a\0b", "\ud800"])
+def test_impossible_paths_raise_the_apps_error(filesystem, path):
+    with pytest.raises(StorageError):
+        filesystem.read(path, limit=10)
+
+
+def test_a_sparse_file_of_a_terabyte_is_not_read(root, filesystem):
+    with (root / "huge").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(FileTooLargeError):
+        filesystem.read("huge", limit=4 * 1024 * 1024)
