@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import tarfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from django.conf import settings
 from django.db import connections
 from psycopg import sql
 
+from registry_project.management.commands.quickstart import unpack_tree
 from schema_migrations.journal import Author
 from schema_migrations.loader import load_migrations
 from schema_migrations.migrator import Limits, Migrator
@@ -43,6 +43,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped where REQUIRE_E2E is set: {report.longrepr[-1]}"
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use `committed_db`: pytest-django makes only the databases that some test's mark names."""
+    for item in items:
+        if "committed_db" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.django_db(transaction=True, databases=["default", "registry"]))
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,5 @@ def committed_db(django_db_setup, django_db_blocker) -> Iterator[None]:
 @pytest.fixture
 def registry_tree(tmp_path: Path) -> Path:
     """A fresh copy of the small registry's storage tree; tests/data/make_registry_tree.py made it."""
-    with tarfile.open(Path(__file__).parent / "data" / "registry_tree.tar.gz") as archive:
-        archive.extractall(tmp_path / "registry", filter="data")
+    unpack_tree(tmp_path / "registry")
     return tmp_path / "registry"

@@ -129,20 +129,22 @@ def _migrate_registry() -> str:
 def _import_tree() -> str:
     if import_services.count_rows(connections["registry"])["tags"]:
         return "imported by an earlier run"
-    _unpack(ARCHIVE, TREE)
+    unpack_tree(TREE)
     out = io.StringIO()
     call_command("database", "import", str(TREE), "--json", stdout=out, stderr=io.StringIO())
     counts = json.loads(out.getvalue())["counts"]
     return f"{counts['repositories']} repositories, {counts['tags']} tags, from {TREE}"
 
 
-def _unpack(archive: Path, target: Path) -> None:
-    """Put a fresh tree in place of what an earlier, interrupted demonstration left."""
+def unpack_tree(target: Path) -> None:
+    """Put a fresh copy of the small registry's storage tree in place of whatever is at the target."""
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:
         fresh = Path(directory) / "tree"
-        with tarfile.open(archive) as packed:
-            packed.extractall(fresh, filter="data")
+        with tarfile.open(ARCHIVE) as packed:
+            # Python before 3.11.4 knows no filters; the archive is the project's own.
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)
+            packed.extractall(fresh)  # noqa: S202 - nobody else's archive comes here
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 
