@@ -3,14 +3,13 @@
 import hashlib
 import json
 import re
+import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from importlib.machinery import SourceFileLoader
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 from schema_migrations.errors import (
     DependencyCycleError,
@@ -74,16 +73,15 @@ def load_migrations(
 def _load(path: Path, *, phase: Phase) -> KnownMigration:
     if MIGRATION_ID.fullmatch(path.stem) is None:
         raise MalformedMigrationError(str(path), reason="its name must be <14 digits>_<lower_case_words>.py.")
-    module = ModuleType(f"{__package__}.{path.parent.name}.{path.stem}")
     try:
-        SourceFileLoader(module.__name__, str(path)).exec_module(module)
+        # Not an import: cached bytecode would hide an edit within the second of the one before.
+        declared = runpy.run_path(str(path)).get("migration")
     except Exception as error:
         raise MalformedMigrationError(str(path), reason=f"{type(error).__name__}: {error}") from error
-    migration = getattr(module, "migration", None)
-    if not isinstance(migration, Migration):
+    if not isinstance(declared, Migration):
         raise MalformedMigrationError(str(path), reason="it must define `migration = Migration(…)`.")
-    _refuse_malformed(path, migration=migration)
-    return KnownMigration(path.stem, phase, migration)
+    _refuse_malformed(path, migration=declared)
+    return KnownMigration(path.stem, phase, declared)
 
 
 def _refuse_malformed(path: Path, *, migration: Migration) -> None:
