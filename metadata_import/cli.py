@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from metadata_import.errors import IncompleteImportError
 from metadata_import.importer import ImportOptions, Progress, import_registry
 from metadata_import.records import Skip
 from metadata_import.statistics import ImportReport, Step
@@ -77,6 +78,8 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
         print(json.dumps(_as_json(report)), file=stdout)
     else:
         _print_report(report, Console(file=stdout, soft_wrap=True, highlight=False))
+    if report.faults:
+        raise IncompleteImportError(report.faults)
 
 
 def _positive(text: str) -> int:
@@ -162,9 +165,12 @@ def _print_report(report: ImportReport, console: Console) -> None:
         counts = ", ".join(f"{name} {rows:,}" for name, rows in report.table_rows.items())
         console.print(f"Rows in the database: {counts}")
     _print_skips(report, console)
-    ending = (
-        "dry run, everything was rolled back" if report.dry_run else "the storage is marked as managed by a database"
-    )
+    if report.dry_run:
+        ending = "dry run, everything was rolled back"
+    elif report.faults:
+        ending = "the lock files are as they were"
+    else:
+        ending = "the storage is marked as managed by a database"
     console.print(f"Done in {report.seconds:.1f} s; {ending}.")
 
 

@@ -94,6 +94,20 @@ class UnknownStorageDriverError(RefusedError):
         self.name, self.known = name, known
 
 
+class IncompleteImportError(MetadataImportError):
+    """The import came to its end without some items that may be sound; the lock files are as they were."""
+
+    code = "incomplete"
+
+    def __init__(self, faults: int) -> None:
+        super().__init__(
+            f"{faults} item{' was' if faults == 1 else 's were'} left out for a fault of storage or database (see the "
+            "report). All else is imported; the storage is not marked as managed by a database. Mend the fault, empty "
+            "the table tags (TRUNCATE tags) and import again."
+        )
+        self.faults = faults
+
+
 class StorageError(MetadataImportError):
     """Storage could not do what was asked with one path."""
 

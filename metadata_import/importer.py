@@ -66,6 +66,7 @@ def import_registry(
 ) -> ImportReport:
     """Import a storage tree into the metadata database and mark the storage as managed by it.
 
+    The mark is left out when something could not be read or written for no fault of its own (`report.faults`).
     Raises RefusedError before anything is written or touched. Any later error leaves the batches that were
     committed and the lock files as they were; a dry run leaves nothing in any case.
     """
@@ -75,7 +76,7 @@ def import_registry(
     log.info("import started", storage_driver=driver.name, dry_run=options.dry_run)
     try:
         table_rows = run.execute()
-        if not options.dry_run:
+        if not options.dry_run and not statistics.report().faults:
             lockfiles.switch_to_database(driver)
     except BaseException as error:
         statistics.finish(error=str(error) or type(error).__name__)

@@ -36,6 +36,10 @@ class SkipReason(enum.StrEnum):
     DATABASE_REFUSED = "database_refused"  # PostgreSQL did not accept the rows of this repository
 
 
+# These say nothing of the tree: what was left out for them may well be sound.
+FAULTS = frozenset({SkipReason.REPOSITORY_UNREADABLE, SkipReason.STORAGE_UNREADABLE, SkipReason.DATABASE_REFUSED})
+
+
 @dataclass(frozen=True, slots=True)
 class Skip:
     """One item left out, where it lies and why."""

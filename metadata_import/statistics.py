@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from metadata_import.records import BlobPart, RepositoryPart, Skip, SkipReason, Written
+from metadata_import.records import FAULTS, BlobPart, RepositoryPart, Skip, SkipReason, Written
 
 
 class Step(enum.StrEnum):
@@ -75,6 +75,11 @@ class ImportReport:
             "blobs": (self.counts.blobs, Step.BLOB_IMPORT),
         }
         return {name: _rate(count, seconds.get(step, 0.0)) for name, (count, step) in of_step.items()}
+
+    @property
+    def faults(self) -> int:
+        """Return how many items were left out though nothing is known to be wrong with them."""
+        return sum(skip.reason in FAULTS for skip in self.skips)
 
     def skips_by_reason(self) -> dict[SkipReason, list[Skip]]:
         """Return the skips in groups, the largest first."""

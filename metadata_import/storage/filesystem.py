@@ -1,4 +1,4 @@
-"""The local filesystem: os.scandir and open, four times as fast here as a storage library.
+"""The local filesystem, by os.scandir and open.
 
 Symbolic links may point elsewhere below the root; whatever turns out to lie outside of it is refused after the
 kernel has resolved the path and before a byte is read.

@@ -8,8 +8,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from metadata_import import cli
+from metadata_import.errors import StorageError
 from metadata_import.importer import Progress
 from metadata_import.statistics import Step
+from metadata_import.storage.filesystem import FilesystemDriver
 from tests.metadata_import.trees import Tree
 
 pytestmark = pytest.mark.usefixtures("committed_db")
@@ -32,6 +34,25 @@ def test_the_report_is_a_table_with_an_ending(registry_tree):
     assert stdout.rstrip().endswith("the storage is marked as managed by a database.")
     assert stdout.isascii()
     assert stderr == ""
+
+
+def test_a_fault_of_storage_is_told_by_the_exit_code_and_leaves_the_lock_files(registry_tree, monkeypatch):
+    tree = Tree(registry_tree)
+    broken = tree.tag_link("base", "latest")
+    read = FilesystemDriver.read
+
+    def fail_once(self, path, *, limit):
+        if broken == registry_tree / path:
+            raise StorageError(path, reason="Input/output error")
+        return read(self, path, limit=limit)
+
+    monkeypatch.setattr(FilesystemDriver, "read", fail_once)
+    stdout = io.StringIO()
+    with pytest.raises(CommandError, match="1 item was left out for a fault"):
+        call_command("database", "import", str(registry_tree), stdout=stdout)
+    assert "Left out, storage_unreadable: 1" in stdout.getvalue()
+    assert "the lock files are as they were" in stdout.getvalue()
+    assert not (registry_tree / "docker/registry/lockfiles").exists()
 
 
 def test_a_dry_run_says_so(registry_tree):
