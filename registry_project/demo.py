@@ -45,7 +45,7 @@ def prepare_environment(arguments: list[str]) -> None:
 
     Starts the bundled server unless the command needs no database. Raises DemoError.
     """
-    if "DATABASE_URL" in os.environ:
+    if os.environ.get("DATABASE_URL"):
         return
     try:
         url = _database_url(started=_needs_database(arguments))

@@ -5,22 +5,21 @@ Nothing is decided here: a missing or contradictory variable is an error that na
 
 from pathlib import Path
 
-import environ
 import structlog
 from django.core.exceptions import ImproperlyConfigured
+
+from registry_project import environment as env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
-env = environ.Env()
-
 # --- The service ------------------------------------------------------------------------------------------------
 
-SECRET_KEY = env.str("SECRET_KEY")
-DEBUG = env.bool("DEBUG", default=False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+SECRET_KEY = env.text("SECRET_KEY")
+DEBUG = env.boolean("DEBUG", default=False)
+ALLOWED_HOSTS = env.names("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.names("CSRF_TRUSTED_ORIGINS")
+TIME_ZONE = env.time_zone("TIME_ZONE", default="UTC")
 USE_TZ = True
 
 ROOT_URLCONF = "registry_project.urls"
@@ -88,13 +87,13 @@ REST_FRAMEWORK = {
 
 # --- Security headers: strict, unless the site is served without TLS ---------------------------------------------
 
-HTTPS = env.bool("REGISTRY_HTTPS", default=True)
+HTTPS = env.boolean("REGISTRY_HTTPS", default=True)
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("REGISTRY_BEHIND_PROXY", default=False) else None
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("REGISTRY_BEHIND_PROXY", default=False) else None
 )
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
@@ -102,32 +101,23 @@ X_FRAME_OPTIONS = "DENY"
 
 # --- Databases --------------------------------------------------------------------------------------------------
 
-SCHEMA_OWNER = env.str("REGISTRY_SCHEMA_OWNER", default="self")
-if SCHEMA_OWNER not in ("self", "gitlab"):
-    raise ImproperlyConfigured(f"REGISTRY_SCHEMA_OWNER is {SCHEMA_OWNER!r}; it must be 'self' or 'gitlab'.")
+SCHEMA_OWNER = env.choice("REGISTRY_SCHEMA_OWNER", default="self", choices=("self", "gitlab"))
 
 _DATABASE_DEFAULTS = {
-    "ATOMIC_REQUESTS": False,
     "CONN_MAX_AGE": 60,
     "CONN_HEALTH_CHECKS": True,
     # A cursor held by the server outlives a transaction, which a transaction pooler does not allow.
     "DISABLE_SERVER_SIDE_CURSORS": True,
 }
-_DEFAULT_URL = env.str("DATABASE_URL")
 DATABASES = {
-    alias: {**env.db_url_config(url), **_DATABASE_DEFAULTS}
-    for alias, url in {
-        "default": _DEFAULT_URL,
-        "registry": env.str("REGISTRY_DATABASE_URL", default=_DEFAULT_URL),
-    }.items()
+    "default": {**_DATABASE_DEFAULTS, **env.database("DATABASE_URL")},
+    "registry": {**_DATABASE_DEFAULTS, **env.database("REGISTRY_DATABASE_URL", fallback="DATABASE_URL")},
 }
 for _database in DATABASES.values():
     _database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
 DATABASE_ROUTERS = ["registry_project.routers.RegistryRouter"]
 
-if SCHEMA_OWNER == "gitlab" and all(
-    DATABASES["default"][part] == DATABASES["registry"][part] for part in ("HOST", "PORT", "NAME")
-):
+if SCHEMA_OWNER == "gitlab" and env.are_one_database(*DATABASES.values()):
     raise ImproperlyConfigured(
         "REGISTRY_SCHEMA_OWNER=gitlab: DATABASE_URL and REGISTRY_DATABASE_URL name the same database. "
         "Django's own tables must stay out of GitLab's: point DATABASE_URL at another database."
@@ -135,14 +125,14 @@ if SCHEMA_OWNER == "gitlab" and all(
 
 # --- Schema migrations ------------------------------------------------------------------------------------------
 
-SKIP_POST_DEPLOYMENT_MIGRATIONS = env.bool("SKIP_POST_DEPLOYMENT_MIGRATIONS", default=False)
-SCHEMA_LOCK_TIMEOUT_SECONDS = env.float("REGISTRY_SCHEMA_LOCK_TIMEOUT", default=5.0)
-SCHEMA_STATEMENT_TIMEOUT_SECONDS = env.float("REGISTRY_SCHEMA_STATEMENT_TIMEOUT", default=0.0)
-SCHEMA_MIGRATOR_WAIT_SECONDS = env.float("REGISTRY_SCHEMA_MIGRATOR_WAIT", default=600.0)
+SKIP_POST_DEPLOYMENT_MIGRATIONS = env.boolean("SKIP_POST_DEPLOYMENT_MIGRATIONS", default=False)
+SCHEMA_LOCK_TIMEOUT_SECONDS = env.seconds("REGISTRY_SCHEMA_LOCK_TIMEOUT", default=5.0)
+SCHEMA_STATEMENT_TIMEOUT_SECONDS = env.seconds("REGISTRY_SCHEMA_STATEMENT_TIMEOUT", default=0.0)
+SCHEMA_MIGRATOR_WAIT_SECONDS = env.seconds("REGISTRY_SCHEMA_MIGRATOR_WAIT", default=600.0)
 
 # --- Import -----------------------------------------------------------------------------------------------------
 
-IMPORT_CONCURRENCY = env.int("REGISTRY_IMPORT_CONCURRENCY", default=8)
+IMPORT_CONCURRENCY = env.positive("REGISTRY_IMPORT_CONCURRENCY", default=8)
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
@@ -151,7 +141,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="WARNING")},
+    "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default="WARNING")},
 }
 structlog.configure(
     processors=[

@@ -34,22 +34,46 @@ def test_the_deployment_check_can_fail():
     assert manage("check", "--deploy", "--fail-level", "WARNING", REGISTRY_HTTPS="false").returncode == 1
 
 
+ELSEWHERE = {"REGISTRY_SCHEMA_OWNER": "gitlab"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"SECRET_KEY": None}, "Set the SECRET_KEY environment variable"),
-        ({"REGISTRY_SCHEMA_OWNER": "someone"}, "it must be 'self' or 'gitlab'"),
-        ({"REGISTRY_SCHEMA_OWNER": "gitlab"}, "name the same database"),
-        (
-            {"REGISTRY_SCHEMA_OWNER": "gitlab", "REGISTRY_DATABASE_URL": "postgres://other:pass@127.0.0.1:1/one"},
-            "name the same database",
-        ),
+        ({"SECRET_KEY": None}, "Set the environment variable SECRET_KEY."),
+        ({"REGISTRY_SCHEMA_OWNER": "someone"}, "it must be one of self, gitlab"),
+        ({"REGISTRY_HTTPS": "ture"}, "REGISTRY_HTTPS is 'ture'; it must be true or false."),
+        ({"REGISTRY_SCHEMA_LOCK_TIMEOUT": "500ms"}, "it must be a number of seconds, 0 or more"),
+        ({"REGISTRY_SCHEMA_LOCK_TIMEOUT": "-1"}, "it must be a number of seconds, 0 or more"),
+        ({"REGISTRY_SCHEMA_LOCK_TIMEOUT": "nan"}, "it must be a number of seconds, 0 or more"),
+        ({"REGISTRY_IMPORT_CONCURRENCY": "0"}, "it must be a whole number, 1 or more"),
+        ({"LOG_LEVEL": "LOUD"}, "it must be one of DEBUG"),
+        ({"TIME_ZONE": "Mars/Olympus"}, "there is no such time zone"),
+        ({"DATABASE_URL": "garbage"}, "DATABASE_URL is not a URL of the form postgres://"),
+        ({"DATABASE_URL": "mysql://a@127.0.0.1/a"}, "DATABASE_URL is not a URL of the form postgres://"),
+        ({"DATABASE_URL": "sqlite:///a"}, "DATABASE_URL is not a URL of the form postgres://"),
+        ({"DATABASE_URL": "postgres://a@127.0.0.1:port/a"}, "DATABASE_URL is not a URL of the form postgres://"),
+        ({"DATABASE_URL": "postgres://a@127.0.0.1:99999/a"}, "DATABASE_URL is not a URL of the form postgres://"),
+        ({"REGISTRY_DATABASE_URL": "postgres://a@127.0.0.1/"}, "REGISTRY_DATABASE_URL is not a URL"),
+        (ELSEWHERE, "name the same database"),
+        ({**ELSEWHERE, "REGISTRY_DATABASE_URL": "postgres://other:x@127.0.0.1:1/one"}, "name the same database"),
+        ({**ELSEWHERE, "REGISTRY_DATABASE_URL": "postgres://somebody@localhost:1/one"}, "name the same database"),
     ],
 )
-def test_a_bad_environment_is_refused_at_start(changes, message):
+def test_a_bad_environment_is_one_line_that_names_the_variable(changes, message):
     done = manage("check", **changes)
     assert done.returncode == 1
     assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_secret_may_begin_with_a_dollar_and_is_never_printed():
+    done = manage("check", SECRET_KEY="$ecret" * 10)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_levels_may_be_written_small():
+    assert manage("check", LOG_LEVEL="info").returncode == 0
 
 
 def test_gitlab_s_database_beside_another_one_for_django_is_accepted():

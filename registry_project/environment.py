@@ -1,0 +1,115 @@
+"""Reads environment variables strictly: what is missing or makes no sense is an error that names the variable.
+
+A value is taken as it is written. django-environ alone would read `500ms` as 500, `ture` as false, and a value that
+begins with `$` as the name of another variable.
+"""
+
+import os
+import zoneinfo
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+TRUE = frozenset({"true", "1", "yes", "on"})
+FALSE = frozenset({"false", "0", "no", "off"})
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LONGEST_SECONDS = 2_000_000  # PostgreSQL counts its time-outs in milliseconds, in an int4
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+SCHEMES = ("postgres://", "postgresql://")
+
+
+def text(name: str, *, default: str | None = None) -> str:
+    """Return a variable; an empty one counts as missing. Raises ImproperlyConfigured without it or a default."""
+    value = os.environ.get(name, "") or default
+    if value is None:
+        raise ImproperlyConfigured(f"Set the environment variable {name}.")
+    return value
+
+
+def choice(name: str, *, default: str, choices: tuple[str, ...]) -> str:
+    """Return one of the choices."""
+    value = text(name, default=default)
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
+    return value
+
+
+def boolean(name: str, *, default: bool) -> bool:
+    """Return true or false."""
+    value = text(name, default=str(default)).lower()
+    if value not in TRUE | FALSE:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be true or false.")
+    return value in TRUE
+
+
+def seconds(name: str, *, default: float) -> float:
+    """Return a length of time in seconds, 0 or more."""
+    value = text(name, default=str(default))
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= LONGEST_SECONDS:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be a number of seconds, 0 or more.")
+    return number
+
+
+def positive(name: str, *, default: int) -> int:
+    """Return a whole number, 1 or more."""
+    value = text(name, default=str(default))
+    if not (value.isdecimal() and int(value) >= 1):
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be a whole number, 1 or more.")
+    return int(value)
+
+
+def names(name: str) -> list[str]:
+    """Return what stands between commas."""
+    return [part.strip() for part in text(name, default="").split(",") if part.strip()]
+
+
+def log_level(name: str, *, default: str) -> str:
+    """Return the name of a level, in capitals."""
+    value = text(name, default=default).upper()
+    if value not in LOG_LEVELS:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be one of {', '.join(LOG_LEVELS)}.")
+    return value
+
+
+def time_zone(name: str, *, default: str) -> str:
+    """Return the name of a time zone that this machine knows."""
+    value = text(name, default=default)
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise ImproperlyConfigured(f"{name} is {value!r}; there is no such time zone.") from error
+    return value
+
+
+def database(name: str, *, fallback: str | None = None) -> dict[str, Any]:
+    """Return Django's settings of the PostgreSQL that a URL names; the fallback is another variable.
+
+    The URL stays out of the error: it holds a password.
+    """
+    url = os.environ.get(name, "") or text(fallback or name)
+    try:
+        config: dict[str, Any] = environ.Env.db_url_config(url) if url.startswith(SCHEMES) else {}
+    except Exception as error:
+        raise ImproperlyConfigured(_no_url(name)) from error
+    if not config.get("NAME"):
+        raise ImproperlyConfigured(_no_url(name))
+    return config
+
+
+def are_one_database(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Say whether two databases are the same one, as far as their settings tell: by host, port and name."""
+    return _place(first) == _place(second)
+
+
+def _place(config: dict[str, Any]) -> tuple[str, str, str]:
+    host = str(config.get("HOST") or "localhost")
+    return "localhost" if host in LOCAL_HOSTS else host, str(config.get("PORT") or "5432"), str(config["NAME"])
+
+
+def _no_url(name: str) -> str:
+    return f"{name} is not a URL of the form postgres://user:password@host:port/name."
