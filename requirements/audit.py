@@ -19,6 +19,8 @@ COMMAND = [
     "--format=json",
 ]
 
+NO_NETWORK = ("ConnectionError", "Connection refused", "Max retries", "Timeout", "timed out", "ServiceError")
+
 
 def main() -> int:
     """Return 1 when a pinned package is known to be vulnerable."""
@@ -26,9 +28,11 @@ def main() -> int:
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except (json.JSONDecodeError, KeyError):
-        reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        sys.stdout.write(f"pip-audit: not checked, the vulnerability service was not reached ({reason[:200]})\n")
-        return 0
+        if any(sign in done.stderr for sign in NO_NETWORK):
+            sys.stdout.write("pip-audit: not checked, the vulnerability service was not reached\n")
+            return 0
+        sys.stdout.write(f"pip-audit failed:\n{done.stderr}")
+        return 1
     vulnerable = [package for package in packages if package.get("vulns")]
     for package in vulnerable:
         ids = ", ".join(each["id"] for each in package["vulns"])

@@ -21,9 +21,10 @@ from schema_migrations.errors import ForeignSchemaError, NothingAppliedError, Sc
 from schema_migrations.journal import Author
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migration import Phase
-from schema_migrations.migrator import Limits, Migrator
+from schema_migrations.migrator import Migrator
 from schema_migrations.planner import Direction, Step, plan_down, plan_up, select
 from schema_migrations.printing import ProgressReporter, print_plan, print_result, print_statuses
+from schema_migrations.runner import Limits
 from schema_migrations.writer import write_migration
 
 MAXIMUM_APPLICATION_NAME = 63  # PostgreSQL cuts longer ones
@@ -127,6 +128,7 @@ def _up(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
         return
     with _migrator(options, stderr) as migrator:
         result = migrator.up(selection)
+        _warn_of_changes(services.migration_statuses(migrator.connection, known=migrator.known), stderr)
     print_result(result, direction=Direction.UP, as_json=options["json"], stdout=stdout)
 
 
@@ -159,6 +161,10 @@ def _status(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
             sys.exit(1)
     else:
         print_statuses(statuses, as_json=options["json"], stdout=stdout)
+    _warn_of_changes(statuses, stderr)
+
+
+def _warn_of_changes(statuses: Sequence[services.MigrationStatus], stderr: TextIO) -> None:
     if changed := [status.id for status in statuses if status.changed]:
         print(f"Changed since they were applied: {', '.join(changed)}", file=stderr)
 
@@ -173,7 +179,10 @@ def _version(options: dict[str, Any], stdout: TextIO, _stderr: TextIO) -> None:
 
 def _new(options: dict[str, Any], stdout: TextIO, _stderr: TextIO) -> None:
     phase = Phase.POST_DEPLOYMENT if options["post_deployment"] else Phase.PRE_DEPLOYMENT
-    path = write_migration(options["name"], phase=phase, now=datetime.datetime.now(datetime.UTC))
+    try:
+        path = write_migration(options["name"], phase=phase, now=datetime.datetime.now(datetime.UTC))
+    except OSError as error:
+        raise CommandError(f"The file cannot be written: {error}") from error
     print(json.dumps({"path": str(path)}) if options["json"] else path, file=stdout)
 
 
@@ -203,9 +212,17 @@ def _applied_ids() -> set[str]:
         return {each.id for each in recorder.applied_migrations(connection)}
 
 
+def _user() -> str:
+    """Return who runs this; in a container the account may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 @contextmanager
 def _migrator(options: dict[str, Any], stderr: TextIO) -> Iterator[Migrator]:
-    actor = f"{getpass.getuser()}@{socket.gethostname()}"
+    actor = f"{_user()}@{socket.gethostname()}"
     name = f"database migrate {options['migrate_command']} by {actor}, pid {os.getpid()}"
     with _open_connection(name) as connection, closing(ProgressReporter(stderr)) as reporter:
         yield Migrator(
@@ -230,7 +247,7 @@ def _confirm(steps: Sequence[Step], stderr: TextIO) -> None:
     for step in steps:
         print(f"  {step.known.id}", file=stderr)
     print(f"Undo {len(steps)} migrations? [y/N] ", end="", file=stderr, flush=True)
-    answer = sys.stdin.readline()
+    answer = sys.stdin.readline() if sys.stdin else ""
     if not answer:
         raise CommandError("Nobody answered; nothing was undone. Use --force where nobody can be asked.")
     if answer.strip().lower() not in ("y", "yes"):

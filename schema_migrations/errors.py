@@ -249,6 +249,19 @@ class MigrationFailedError(SchemaMigrationError):
         self.migration_id, self.statement, self.cause = migration_id, statement, cause
 
 
+class NotRecordedError(SchemaMigrationError):
+    """A migration that is to be undone stands in the other table than its phase says."""
+
+    code = "not_recorded"
+
+    def __init__(self, migration_id: str, *, table: str) -> None:
+        super().__init__(
+            f"Schema migration {migration_id} is not recorded in {table}, the table of its phase; nothing of it was "
+            "undone. Move its row there, then run again."
+        )
+        self.migration_id, self.table = migration_id, table
+
+
 class InvalidIndexError(SchemaMigrationError):
     """An index that a migration built is not valid, so the migration is not recorded."""
 

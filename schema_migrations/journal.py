@@ -29,7 +29,14 @@ CREATE = """
         finished_at timestamp WITH time zone
     );
 """
-EXISTS = "SELECT to_regclass('registry_admin.schema_journal') IS NOT NULL"
+# A role that may not look is told of no journal rather than refused.
+IS_READABLE = """
+    SELECT EXISTS (
+        SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE nspname = 'registry_admin' AND relname = 'schema_journal'
+          AND has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT')
+    )
+"""
 # Of several runs of one migration the newest counts.
 CHECKSUMS = """
     SELECT DISTINCT ON (migration_id) migration_id, checksum
@@ -45,6 +52,8 @@ START_INSTALLATION = """
     ON CONFLICT (only_row) DO UPDATE SET started_at = clock_timestamp(), finished_at = NULL
 """
 INSTALLATION_UNFINISHED = "SELECT EXISTS (SELECT FROM registry_admin.schema_installation WHERE finished_at IS NULL)"
+HAS_REPOSITORIES_TABLE = "SELECT to_regclass('public.repositories') IS NOT NULL"
+HAS_REPOSITORIES = "SELECT EXISTS (SELECT FROM public.repositories)"
 FINISH_INSTALLATION = (
     "UPDATE registry_admin.schema_installation SET finished_at = clock_timestamp() WHERE finished_at IS NULL"
 )
@@ -60,7 +69,7 @@ class Author:
 
 def create_tables(connection: Connection) -> None:
     """Create the schema and its two tables where they are missing."""
-    if not _exists(connection):
+    if not _is_readable(connection):
         connection.execute(CREATE)
 
 
@@ -80,7 +89,7 @@ def add(connection: Connection, *, step: Step, author: Author, duration_seconds:
 
 def applied_checksums(connection: Connection) -> dict[str, str]:
     """Return the checksum with which each migration was last applied, by id."""
-    if not _exists(connection):
+    if not _is_readable(connection):
         return {}
     return dict(connection.execute(CHECKSUMS).fetchall())
 
@@ -91,9 +100,10 @@ def begin_installation(connection: Connection) -> None:
 
 
 def is_installing(connection: Connection) -> bool:
-    """Say whether a first run began and has not finished."""
-    row = connection.execute(INSTALLATION_UNFINISHED).fetchone()
-    return bool(row and row[0])
+    """Say whether a first run began and has not finished, and the registry is still empty."""
+    if not _is_true(connection, INSTALLATION_UNFINISHED):
+        return False
+    return not (_is_true(connection, HAS_REPOSITORIES_TABLE) and _is_true(connection, HAS_REPOSITORIES))
 
 
 def finish_installation(connection: Connection) -> None:
@@ -101,6 +111,10 @@ def finish_installation(connection: Connection) -> None:
     connection.execute(FINISH_INSTALLATION)
 
 
-def _exists(connection: Connection) -> bool:
-    row = connection.execute(EXISTS).fetchone()
+def _is_readable(connection: Connection) -> bool:
+    return _is_true(connection, IS_READABLE)
+
+
+def _is_true(connection: Connection, query: str) -> bool:
+    row = connection.execute(query.encode()).fetchone()
     return bool(row and row[0])

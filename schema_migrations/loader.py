@@ -11,6 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
+from schema_migrations import indexes
 from schema_migrations.errors import (
     DependencyCycleError,
     DuplicateVersionError,
@@ -57,7 +58,7 @@ def load_migrations(
     known = [
         _load(path, phase=phase)
         for phase in Phase
-        for path in sorted(folders[phase].glob("*.py"))
+        for path in sorted(folders[phase].glob("[!.]*.py"))
         if path.name != "__init__.py"
     ]
     _refuse_duplicates(known)
@@ -76,7 +77,7 @@ def _load(path: Path, *, phase: Phase) -> KnownMigration:
     try:
         # Not an import: cached bytecode would hide an edit within the second of the one before.
         declared = runpy.run_path(str(path)).get("migration")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MalformedMigrationError(str(path), reason=f"{type(error).__name__}: {error}") from error
     if not isinstance(declared, Migration):
         raise MalformedMigrationError(str(path), reason="it must define `migration = Migration(…)`.")
@@ -92,9 +93,12 @@ def _refuse_malformed(path: Path, *, migration: Migration) -> None:
         "required_background_migrations": migration.required_background_migrations,
     }
     for name, values in lists.items():
-        # A bare string would pass for a sequence of one-letter statements.
-        if isinstance(values, str) or not all(isinstance(value, str) and value.strip() for value in values):
+        if not isinstance(values, list | tuple) or not all(isinstance(each, str) and each.strip() for each in values):
             raise MalformedMigrationError(str(path), reason=f"`{name}` must be a list of strings, none of them empty.")
+    for statement in (*migration.up, *migration.down):
+        if indexes.is_unreadable(statement):
+            reason = "an index that is built CONCURRENTLY needs a name: CREATE INDEX CONCURRENTLY name ON table (…)."
+            raise MalformedMigrationError(str(path), reason=reason)
     if migration.irreversible and migration.down:
         raise MalformedMigrationError(str(path), reason="it is declared irreversible, so `down` must stay empty.")
     if migration.up and not migration.down and not migration.irreversible:

@@ -14,9 +14,12 @@ POLL_SECONDS = 0.5
 
 TRY_LOCK = "SELECT pg_try_advisory_lock(%s, %s)"
 UNLOCK = "SELECT pg_advisory_unlock(%s, %s)"
+# What an ordinary role may not see of others is NULL.
 HOLDER = """
-    SELECT format('%%s (process %%s, role %%s%%s, connected since %%s)', nullif(application_name, ''), pid, usename,
-                  coalesce(', from ' || host(client_addr), ''), to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'))
+    SELECT format('%%s (process %%s, role %%s%%s%%s)',
+                  coalesce(nullif(application_name, ''), 'a session'), pid, usename,
+                  ', from ' || host(client_addr),
+                  ', connected since ' || to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'))
     FROM pg_locks JOIN pg_stat_activity USING (pid)
     WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid::bigint = %s AND objid::bigint = %s
       AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -14,11 +14,10 @@ MINIMUM_VERSION = 15
 
 FACTS = """
     SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-        current_user, current_database(), current_schema(),
-        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+        current_user, current_database(), has_schema_privilege('public', 'CREATE'),
         has_database_privilege(current_database(), 'CREATE')
             OR (to_regnamespace('registry_admin') IS NOT NULL AND to_regnamespace('partitions') IS NOT NULL),
-        to_regclass('gc_blob_review_queue') IS NOT NULL
+        to_regclass('public.gc_blob_review_queue') IS NOT NULL
 """
 
 
@@ -33,7 +32,7 @@ def check_migratable(connection: Connection) -> None:
     """Raise when the server, the connection or the role does not allow migrations; changes nothing."""
     check_version(connection)
     (facts,) = connection.execute(FACTS)
-    backend_pid, in_recovery, read_only, role, database, schema, may_create, may_create_schema, is_gitlab_s = facts
+    backend_pid, in_recovery, read_only, role, database, may_create, may_create_schema, is_gitlab_s = facts
     # A pooler answers the log-in with a process id of its own making.
     if backend_pid != connection.info.backend_pid:
         raise PooledConnectionError
@@ -44,6 +43,6 @@ def check_migratable(connection: Connection) -> None:
     if read_only:
         raise ReadOnlyServerError("default_transaction_read_only is on for this role, database or server")
     if not may_create:
-        raise InsufficientPrivilegeError(role, privilege=f"CREATE on schema {schema or 'public'}")
+        raise InsufficientPrivilegeError(role, privilege="CREATE on schema public")
     if not may_create_schema:
         raise InsufficientPrivilegeError(role, privilege=f"CREATE on database {database}")

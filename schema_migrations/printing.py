@@ -14,13 +14,16 @@ from schema_migrations.planner import Direction, Step
 from schema_migrations.services import MigrationStatus
 from schema_migrations.watcher import IndexBuild
 
+BUILD_STEP = 0.05
+
 
 class ProgressReporter:
     """Tells a terminal by a bar with the time left, and anything else by a line per step with its place."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._total, self._done = stream, 0, 0
-        self._first_seen: dict[str, tuple[float, float]] = {}
+        # By index and phase: when it was first seen, how far it was then, and how far when last said.
+        self._builds: dict[tuple[str, str], tuple[float, float, float]] = {}
         columns = (
             TextColumn("Migrating"),
             BarColumn(),
@@ -54,11 +57,19 @@ class ProgressReporter:
         """Say who is in the way and when the next attempt comes."""
         self._line(f"{step.known.id} is blocked by {blockers}; trying again in {pause_seconds:.1f} s")
 
+    def blocked(self, blockers: str) -> None:
+        """Say who is in the way while a statement waits."""
+        self._line(f"Waiting for {blockers}")
+
     def building(self, build: IndexBuild) -> None:
-        """Say how far an index build is, and how long it may take if it goes on like this."""
+        """Say how far a phase of an index build is and how long it may last, at each twentieth."""
         now = time.monotonic()
-        began, share = self._first_seen.setdefault(build.index, (now, build.share))
-        text = f"Building index {build.index}: {build.share:.0%}"
+        key = (build.index, build.phase)
+        began, share, said = self._builds.get(key, (now, build.share, -1.0))
+        if build.share - said < BUILD_STEP:
+            return
+        self._builds[key] = (began, share, build.share)
+        text = f"Building index {build.index}: {build.phase}, {build.share:.0%}"
         if build.share > share:
             text += f", about {(now - began) * (1 - build.share) / (build.share - share):.0f} s left"
         self._line(text)
@@ -89,7 +100,9 @@ def print_plan(steps: Sequence[Step], *, as_json: bool, stdout: TextIO) -> None:
         if names := migration.required_background_migrations:
             print(f"-- requires background migrations: {', '.join(names)}", file=stdout)
         for statement in step.statements:
-            print(f"{statement.strip().rstrip(';')};", file=stdout)
+            text = statement.strip().rstrip(";")
+            # Behind a comment a semicolon would belong to it.
+            print(f"{text}\n;" if "--" in text.splitlines()[-1] else f"{text};", file=stdout)
         print(file=stdout)
     print(f"-- {len(steps)} migrations; dry run, nothing was changed", file=stdout)
 

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from psycopg import Connection, sql
 
+from schema_migrations.errors import NotRecordedError
 from schema_migrations.loader import KnownMigration
 from schema_migrations.migration import Phase
 
+# Qualified, so that a role's own search path cannot lead to other tables than everybody else's.
+SCHEMA = "public"
 TABLES = {
     Phase.PRE_DEPLOYMENT: "schema_migrations",
     Phase.POST_DEPLOYMENT: "post_deploy_schema_migrations",
@@ -19,9 +22,10 @@ CREATE_TABLE = """
         applied_at timestamp WITH time zone
     )
 """
-EXISTING_TABLES = (
-    "SELECT to_regclass('schema_migrations') IS NOT NULL, to_regclass('post_deploy_schema_migrations') IS NOT NULL"
-)
+EXISTING_TABLES = """
+    SELECT to_regclass('public.schema_migrations') IS NOT NULL,
+           to_regclass('public.post_deploy_schema_migrations') IS NOT NULL
+"""
 READ = "SELECT id, applied_at FROM {table}"
 ADD = "INSERT INTO {table} (id, applied_at) VALUES (%s, clock_timestamp())"
 REMOVE = "DELETE FROM {table} WHERE id = %s"
@@ -39,7 +43,7 @@ class AppliedMigration:
 def create_tables(connection: Connection) -> None:
     """Create both tables where they are missing."""
     for table in TABLES.values():
-        connection.execute(sql.SQL(CREATE_TABLE).format(table=sql.Identifier(table)))
+        connection.execute(sql.SQL(CREATE_TABLE).format(table=sql.Identifier(SCHEMA, table)))
 
 
 def applied_migrations(connection: Connection) -> list[AppliedMigration]:
@@ -48,16 +52,18 @@ def applied_migrations(connection: Connection) -> list[AppliedMigration]:
     applied = []
     for (phase, table), exists in zip(TABLES.items(), existing, strict=True):
         if exists:
-            rows = connection.execute(sql.SQL(READ).format(table=sql.Identifier(table)))
+            rows = connection.execute(sql.SQL(READ).format(table=sql.Identifier(SCHEMA, table)))
             applied += [AppliedMigration(id_, phase, applied_at) for id_, applied_at in rows]
     return sorted(applied, key=lambda each: each.id)
 
 
 def add(connection: Connection, *, known: KnownMigration) -> None:
     """Record a migration as applied now."""
-    connection.execute(sql.SQL(ADD).format(table=sql.Identifier(TABLES[known.phase])), [known.id])
+    connection.execute(sql.SQL(ADD).format(table=sql.Identifier(SCHEMA, TABLES[known.phase])), [known.id])
 
 
 def remove(connection: Connection, *, known: KnownMigration) -> None:
-    """Forget that a migration was applied."""
-    connection.execute(sql.SQL(REMOVE).format(table=sql.Identifier(TABLES[known.phase])), [known.id])
+    """Forget that a migration was applied; raises NotRecordedError when its table does not say so."""
+    removed = connection.execute(sql.SQL(REMOVE).format(table=sql.Identifier(SCHEMA, TABLES[known.phase])), [known.id])
+    if removed.rowcount != 1:
+        raise NotRecordedError(known.id, table=TABLES[known.phase])

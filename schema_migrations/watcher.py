@@ -8,7 +8,13 @@ from types import TracebackType
 from typing import Self
 
 import psycopg
+import structlog
+from django.db import Error as DatabaseError
 from psycopg import Connection
+
+log = structlog.get_logger(__name__)
+
+JOIN_SECONDS = 5.0
 
 BLOCKERS = """
     SELECT string_agg(format('process %%s (%%s%%s, %%s: %%s)', pid, usename,
@@ -17,7 +23,7 @@ BLOCKERS = """
     FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(%s))
 """
 INDEX_BUILD = """
-    SELECT index_relid::regclass::text,
+    SELECT index_relid::regclass::text, phase,
            coalesce(blocks_done::float8 / nullif(blocks_total, 0), tuples_done::float8 / nullif(tuples_total, 0))
     FROM pg_stat_progress_create_index WHERE pid = %s
 """
@@ -25,9 +31,10 @@ INDEX_BUILD = """
 
 @dataclass(frozen=True)
 class IndexBuild:
-    """How far the index build of the running statement is; `share` is between 0 and 1, for its present phase."""
+    """How far the index build of the running statement is; `share` is between 0 and 1, of its present phase."""
 
     index: str
+    phase: str
     share: float
 
 
@@ -40,10 +47,11 @@ class Watcher:
         *,
         connect: Callable[[], Connection],
         poll_seconds: float,
+        on_blocked: Callable[[str], None],
         on_index_build: Callable[[IndexBuild], None],
     ) -> None:
-        self._backend_pid, self._connect = backend_pid, connect
-        self._poll_seconds, self._on_index_build = poll_seconds, on_index_build
+        self._backend_pid, self._connect, self._poll_seconds = backend_pid, connect, poll_seconds
+        self._on_blocked, self._on_index_build = on_blocked, on_index_build
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="schema-migration-watcher", daemon=True)
         self._seen: tuple[float, str] = (0.0, "")
@@ -56,7 +64,8 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        # It may hang on a network that went away; what it still waits for is no reason to wait with it.
+        self._thread.join(timeout=JOIN_SECONDS)
 
     def blockers_since(self, moment: float) -> str:
         """Return who was seen blocking after this moment of the monotonic clock; empty when nobody was."""
@@ -64,21 +73,22 @@ class Watcher:
         return blockers if seen_at >= moment else ""
 
     def _run(self) -> None:
-        connection = None
         while not self._stop.wait(self._poll_seconds):
             try:
-                connection = connection or self._connect()
-                self._poll(connection)
-            except psycopg.Error:
+                with self._connect() as connection:
+                    self._poll(connection)
+                    while not self._stop.wait(self._poll_seconds):
+                        self._poll(connection)
+            except (psycopg.Error, DatabaseError):
                 # What it tells is a courtesy; the run itself meets the same trouble and reports it.
-                connection = None
-        if connection is not None:
-            connection.close()
+                log.info("cannot watch the running statement", exc_info=True)
 
     def _poll(self, connection: Connection) -> None:
         blocked = connection.execute(BLOCKERS, [self._backend_pid]).fetchone()
         if blocked and blocked[0]:
+            if blocked[0] != self._seen[1]:
+                self._on_blocked(blocked[0])
             self._seen = (time.monotonic(), blocked[0])
         build = connection.execute(INDEX_BUILD, [self._backend_pid]).fetchone()
-        if build and build[1] is not None:
+        if build and build[2] is not None:
             self._on_index_build(IndexBuild(*build))

@@ -16,7 +16,7 @@ from psycopg import sql
 from registry_project.management.commands.quickstart import unpack_tree
 from schema_migrations.journal import Author
 from schema_migrations.loader import load_migrations
-from schema_migrations.migrator import Limits, Migrator
+from schema_migrations.migrator import Migrator
 from schema_migrations.planner import Selection
 from tests.fakes import RecordingReporter
 
@@ -72,8 +72,14 @@ def migrate(database: Database) -> None:
             known=load_migrations(),
             author=Author(actor="tests", release="tests"),
             reporter=RecordingReporter(),
-            limits=Limits(),
         ).up(Selection())
+
+
+def drop(database: Database) -> None:
+    """Drop a database, whoever is still connected: its many files would make the end of a run long."""
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        name = sql.Identifier(database.url.rpartition("/")[2])
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture(scope="session")
@@ -108,15 +114,19 @@ def migrated_database(create_database, template_database) -> Iterator[psycopg.Co
 
 
 @pytest.fixture
-def scratch_database(create_database: Callable[..., Database]) -> Database:
+def scratch_database(create_database: Callable[..., Database]) -> Iterator[Database]:
     """An empty database, for the migrator."""
-    return create_database()
+    database = create_database()
+    yield database
+    drop(database)
 
 
 @pytest.fixture
-def scratch_copy(create_database: Callable[..., Database], template_database: Database) -> Database:
+def scratch_copy(create_database: Callable[..., Database], template_database: Database) -> Iterator[Database]:
     """A database with the whole schema, for a test that changes it."""
-    return create_database(template=TEMPLATE)
+    database = create_database(template=TEMPLATE)
+    yield database
+    drop(database)
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +134,13 @@ def django_db_modify_db_settings(template_database: Database) -> None:
     """Let Django's test database begin as a copy of the migrated one."""
     for database in settings.DATABASES.values():
         database.setdefault("TEST", {})["TEMPLATE"] = TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup) -> Iterator[None]:
+    """Let go of the second alias of the test database too, before it is dropped."""
+    yield
+    connections.close_all()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ class RecordingReporter:
 
     holders: list[str] = field(default_factory=list)
     blockers: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
     run: list[str] = field(default_factory=list)
     builds: list[IndexBuild] = field(default_factory=list)
 
@@ -27,6 +28,9 @@ class RecordingReporter:
 
     def retrying(self, step: Step, *, blockers: str, pause_seconds: float) -> None:
         self.blockers.append(blockers)
+
+    def blocked(self, blockers: str) -> None:
+        self.seen.append(blockers)
 
     def building(self, build: IndexBuild) -> None:
         self.builds.append(build)

@@ -14,7 +14,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from schema_migrations import loader, writer
+from schema_migrations import cli, loader, writer
 from tests.schema_migrations.declared import folders, module
 
 FIRST, SECOND, THIRD = "20260101000001_first", "20260101000002_second", "20260101000003_third"
@@ -195,6 +195,7 @@ class TestStatus:
         out, err = run("status", "--json")
         assert [each["id"] for each in json.loads(out)["migrations"] if each["changed"]] == [FIRST]
         assert err == f"Changed since they were applied: {FIRST}\n"
+        assert run("up") == ("OK: nothing to do\n", err)
 
     @pytest.mark.parametrize(("arguments", "text"), [([], "true\n"), (["--json"], '{"up_to_date": true}\n')])
     def test_up_to_date_is_true(self, database, arguments, text):
@@ -277,7 +278,8 @@ def test_a_killed_up_is_taken_up_again(scratch_database, lines_before):
     assert set(recorded(scratch_database)) == everything
 
 
-def test_ctrl_c_ends_with_130_and_no_traceback(scratch_database):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_leave_no_statement_and_no_lock(scratch_database, number, code):
     with scratch_database.connect() as blocker, scratch_database.connect() as observer:
         blocker.execute("BEGIN; CREATE TABLE top_level_namespaces (id int)")
         process = start(scratch_database, "up", REGISTRY_SCHEMA_LOCK_TIMEOUT="30")
@@ -288,11 +290,51 @@ def test_ctrl_c_ends_with_130_and_no_traceback(scratch_database):
             if observer.execute(waiting).fetchone()[0]:
                 break
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert out == ""
+        assert (process.returncode, out) == (code, "")
+        assert "Traceback" not in err
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        assert observer.execute(locks).fetchone() == (0,)
+
+
+def test_a_killed_command_s_statement_ends_in_the_server(scratch_database):
+    with scratch_database.connect() as observer:
+        process = start(scratch_database, "up")
+        process.stderr.readline()
+        process.kill()
+        process.communicate()
+        mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        for _ in range(100):
+            if observer.execute(mine).fetchone() == (0,):
+                break
+            time.sleep(0.1)
+        assert observer.execute(mine).fetchone() == (0,)
+
+
+def test_a_reader_that_has_enough_is_no_traceback(scratch_database):
+    command = f"{sys.executable} manage.py database migrate status | head -1"
+    environment = {**os.environ, "DATABASE_URL": scratch_database.url}
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("-----")
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_streams_are_no_traceback(scratch_database):
+    environment = {**os.environ, "DATABASE_URL": scratch_database.url}
+    for redirection, code in (("up >&-", 0), ("down <&-", 1), ("status 2>&-", 0)):
+        command = f"{sys.executable} manage.py database migrate {redirection}"
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+
+
+def test_an_account_without_a_name_is_named_by_its_number(monkeypatch):
+    def refuse():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", refuse)
+    assert cli._user() == f"uid {os.getuid()}"
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ def test_init_files_are_not_migrations(tmp_path):
         (f"pre/{FIRST}.py", module(up="SELECT 1"), "`up` must be a list"),
         (f"pre/{FIRST}.py", module(down=["  "]), "`down` must be a list"),
         (f"pre/{FIRST}.py", module(requires="second"), "`requires` must be a list"),
+        (f"pre/{FIRST}.py", module(up=None), "`up` must be a list"),
+        (f"pre/{FIRST}.py", "raise SystemExit(3)", "SystemExit"),
+        (f"pre/{FIRST}.py", module(up=["CREATE INDEX CONCURRENTLY ON a (b)"]), "needs a name"),
+        (f"pre/{FIRST}.py", module(up=["CREATE INDEX /* soon */ CONCURRENTLY i ON a (b)"]), "needs a name"),
         (f"pre/{FIRST}.py", module(irreversible="Rows are gone."), "`down` must stay empty"),
         (f"pre/{FIRST}.py", module(down=[]), "it needs a `down`"),
     ],
@@ -45,6 +49,11 @@ def test_a_malformed_file_is_refused_by_name(tmp_path, file, body, reason):
         load_migrations(folders(tmp_path, {file: body}))
     assert reason in str(caught.value)
     assert file.removeprefix("pre/") in str(caught.value)
+
+
+def test_an_editor_s_hidden_files_are_passed_over(tmp_path):
+    paths = folders(tmp_path, {f"pre/.#{FIRST}.py": "garbage", f"pre/{FIRST}.py": module()})
+    assert [each.id for each in load_migrations(paths)] == [FIRST]
 
 
 def test_one_version_in_both_phases_is_refused(tmp_path):

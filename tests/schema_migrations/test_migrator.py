@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from django.db import Error as DatabaseError
 
 from schema_migrations.errors import (
     BlockedMigrationError,
@@ -13,6 +14,7 @@ from schema_migrations.errors import (
     InvalidIndexError,
     MigrationFailedError,
     MigratorBusyError,
+    NotRecordedError,
     PlanChangedError,
     ReadOnlyServerError,
     UnfinishedBackgroundMigrationsError,
@@ -20,9 +22,10 @@ from schema_migrations.errors import (
 )
 from schema_migrations.journal import Author
 from schema_migrations.locks import LOCK_KEY
-from schema_migrations.migrator import LOCK_ATTEMPTS, BackgroundOutcome, Limits, Migrator
+from schema_migrations.migrator import BackgroundOutcome, Migrator
 from schema_migrations.planner import Selection
 from schema_migrations.preflight import check_version
+from schema_migrations.runner import LOCK_ATTEMPTS, Limits
 from tests.databases import throwaway_server
 from tests.fakes import RecordingReporter
 from tests.schema_migrations.declared import POST, known
@@ -166,6 +169,37 @@ def test_timeouts_hold_for_the_migration_alone(migrator, connection, transaction
     ]
 
 
+def test_a_migration_that_ends_its_transaction_is_refused(migrator, connection):
+    with pytest.raises(MigrationFailedError, match="statement 2: it ended the transaction"):
+        migrator(known(1, "sly", up=["CREATE TABLE sly ()", "COMMIT", "SELECT 1"])).up(ALL)
+    assert recorded(connection) == []
+
+
+def test_nobody_to_watch_is_no_reason_to_fail(migrator, connection):
+    def refuse():
+        raise DatabaseError("too many connections")
+
+    migrator(known(1, "slow", up=["SELECT pg_sleep(0.5)"]), connect=refuse).up(ALL)
+    assert len(recorded(connection)) == 1
+
+
+def test_down_refuses_a_record_in_the_table_of_the_other_phase(migrator, connection):
+    migrator(A, X).up(ALL)
+    connection.execute("INSERT INTO post_deploy_schema_migrations SELECT * FROM schema_migrations")
+    connection.execute("DELETE FROM schema_migrations")
+    undoing = migrator(A)
+    with pytest.raises(NotRecordedError, match=A.id):
+        undoing.down(ALL, confirmed=undoing.plan_down(ALL))
+    assert "a" in tables(connection)
+
+
+def test_a_role_s_own_schema_does_not_catch_the_records(migrator, connection):
+    connection.execute("CREATE SCHEMA own; SET search_path = own, public")
+    migrator(A).up(ALL)
+    assert rows(connection, "SELECT id FROM public.schema_migrations") == [(A.id,)]
+    assert rows(connection, "SELECT to_regclass('own.schema_migrations')") == [(None,)]
+
+
 # --- One at a time ------------------------------------------------------------------------------------------------
 
 
@@ -258,15 +292,35 @@ INDEXED = known(
 )
 
 
-def test_an_interrupted_concurrent_index_is_built_anew(migrator, connection):
-    migrator(A).up(ALL)
-    connection.execute("INSERT INTO a VALUES (1), (1)")
+@pytest.mark.parametrize(
+    ("table", "index"),
+    [("a", "a_id"), ("partitions.a_p_0", "A_P_0_ID"), ("public.a", '"a-Id"'), ("ONLY partitions.a_p_0", "a_id")],
+)
+def test_an_interrupted_concurrent_index_is_built_anew(migrator, connection, table, index):
+    bare = table.removeprefix("ONLY ")
+    connection.execute(f"CREATE SCHEMA partitions; CREATE TABLE {bare} AS SELECT 1 AS id FROM generate_series(1, 2)")
+    up = [f"CREATE UNIQUE INDEX\n CONCURRENTLY IF NOT EXISTS {index} ON {table} (id)"]
+    indexed = known(2, "indexed", up=up, transactional=False)
+    validity = f"SELECT indisvalid FROM pg_index WHERE indrelid = '{bare}'::regclass"
     with pytest.raises(MigrationFailedError, match="could not create unique index"):
-        migrator(A, INDEXED).up(ALL)
-    assert rows(connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'a_id'::regclass") == [(False,)]
-    connection.execute("TRUNCATE a")
-    migrator(A, INDEXED).up(ALL)
-    assert rows(connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'a_id'::regclass") == [(True,)]
+        migrator(indexed).up(ALL)
+    assert rows(connection, validity) == [(False,)]
+    connection.execute(f"TRUNCATE {bare}")
+    migrator(indexed).up(ALL)
+    assert rows(connection, validity) == [(True,)]
+    assert recorded(connection) == [indexed.id]
+
+
+def test_a_concurrent_build_waits_for_old_snapshots_instead_of_starting_over(migrator, connection, blocker):
+    migrator(A).up(ALL)
+    blocker.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+    later = threading.Timer(4 * QUICK.lock_timeout, blocker.execute, ["COMMIT"])
+    later.start()
+    building = migrator(A, INDEXED)
+    building.up(ALL)
+    later.join()
+    assert building.reporter.blockers == []
+    assert "a long report" in building.reporter.seen[0]
     assert recorded(connection) == [A.id, INDEXED.id]
 
 
@@ -328,6 +382,14 @@ def test_an_interrupted_first_run_is_still_a_first_run(migrator):
     assert background.calls == [(["copy_ids"], True), (None, True)]
     migrator(A, NEEDY, known(6, "more"), finish_background=background).up(ALL)
     assert len(background.calls) == 2
+
+
+def test_an_installation_ends_when_the_registry_is_in_use(migrator, connection):
+    table = known(1, "repositories")
+    migrator(table, X).up(Selection(None, 0))
+    connection.execute("INSERT INTO repositories VALUES (1)")
+    with pytest.raises(UnfinishedBackgroundMigrationsError):
+        migrator(table, X, NEEDY, finish_background=Background("copy_ids")).up(ALL)
 
 
 def test_a_requirement_that_nobody_can_check_is_refused(migrator):
