@@ -4,6 +4,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -31,10 +32,11 @@ def report(measures: list[Measure], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"measures": [asdict(measure) for measure in measures]}))
     else:
-        table = Table("measure", "value", "ratio", "limit")
+        console = Console()
+        table = Table("measure", "value", "ratio", "limit", box=box.SIMPLE_HEAD if console.is_terminal else None)
         for measure in measures:
             ratio = "" if measure.ratio is None else f"{measure.ratio:.2f}"
             limit = "" if measure.limit is None else f"{measure.limit:.2f}"
             table.add_row(measure.name, f"{measure.value:.3f} {measure.unit}", ratio, limit)
-        Console().print(table)
+        console.print(table)
     return int(any(each.limit and each.ratio and each.ratio > each.limit for each in measures))

@@ -1,7 +1,10 @@
 """Read-only lists of the schema migrations applied; `database migrate` alone applies and undoes them."""
 
-from django.contrib import admin
-from django.db.models import Model
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import connections
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from schema_migrations.models import PostDeploymentSchemaMigration, SchemaMigration
@@ -15,6 +18,17 @@ class AppliedMigrationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # gene
     ordering = ("-id",)
     search_fields = ("id",)
     show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return no rows, and say why, where `database migrate up` has never made the tables."""
+        rows = super().get_queryset(request)
+        connection = connections[rows.db]
+        with connection.cursor() as cursor:
+            tables = connection.introspection.table_names(cursor)
+        if self.model._meta.db_table in tables:
+            return rows
+        messages.warning(request, "No schema migration has been applied. Run: python manage.py database migrate up")
+        return rows.none()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: a row without its migration applied would be a lie."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -60,7 +61,7 @@ def test_first_run_second_run_and_serving(checkout):
     assert second["tables"] == TABLES
     assert [step["done"] for step in second["steps"]] == ["up to date", "up to date", "imported by an earlier run"]
 
-    assert "│ tags         │ 11   │" in manage(checkout, "quickstart", "--once").stdout
+    assert re.search(r"^ *tags +11 *$", manage(checkout, "quickstart", "--once").stdout, re.MULTILINE)
 
 
 def test_the_site_answers_until_ctrl_c(checkout):
@@ -88,11 +89,34 @@ def _when_open(address):
 
 
 def test_an_interrupted_demonstration_is_taken_up_again(checkout):
+    assert manage(checkout, "quickstart", "--once").returncode == 0
     assert manage(checkout, "database", "migrate", "down", "--force").returncode == 0
     (checkout / "var" / "demo-registry" / "docker" / "registry" / "v2" / "stray").write_text("")
     again = manage(checkout, "quickstart", "--once", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["tables"] == TABLES
+
+
+def test_two_at_once_are_set_up_one_after_the_other(checkout):
+    assert manage(checkout, "database", "migrate", "down", "--force").returncode == 0
+    both = [
+        subprocess.Popen(
+            command("quickstart", "--once", "--json"),
+            cwd=checkout,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    summaries = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert [summary["tables"] for summary in summaries] == [TABLES, TABLES]
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "web"])
+def test_a_bad_port_is_refused(checkout, port):
+    done = manage(checkout, "quickstart", "--once", "--port", port)
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_a_database_of_the_user_s_is_left_alone(checkout):

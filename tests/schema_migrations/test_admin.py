@@ -1,6 +1,7 @@
 """The admin's lists of applied migrations: to be looked at, never to be changed."""
 
 import pytest
+from django.db import connections
 from django.test import Client
 from django.urls import reverse
 
@@ -13,6 +14,14 @@ def test_staff_see_what_is_applied(admin_client: Client, model, id_):
     answer = admin_client.get(reverse(f"admin:schema_migrations_{model}_changelist"), {"q": id_})
     assert answer.status_code == 200
     assert id_ in answer.content.decode()
+
+
+def test_a_database_never_migrated_is_told_how(admin_client: Client):
+    with connections["registry"].cursor() as cursor:
+        cursor.execute("ALTER TABLE schema_migrations RENAME TO elsewhere")
+    answer = admin_client.get(reverse("admin:schema_migrations_schemamigration_changelist"))
+    assert answer.status_code == 200
+    assert "database migrate up" in answer.content.decode()
 
 
 @pytest.mark.parametrize("model", LISTS)

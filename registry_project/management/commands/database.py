@@ -1,33 +1,47 @@
 """`manage.py database`: one command tree over the apps' command lines, and the one place that words their errors."""
 
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 import psycopg
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.db import Error as DatabaseError
 from django.db import connections
 
 from metadata_import import cli as import_cli
 from metadata_import.errors import MetadataImportError
+from registry_project.management.examples import CommandWithExamples
 from schema_migrations import cli as migrate_cli
 from schema_migrations import services as schema_services
 from schema_migrations.errors import SchemaMigrationError
 
+EXAMPLES = """examples (each subcommand has a --help of its own):
+  python manage.py database migrate up --dry-run
+  python manage.py database migrate status
+  python manage.py database import /var/lib/registry --dry-run"""
 
-class Command(BaseCommand):
+
+class Command(CommandWithExamples):
     """Dispatches to `migrate` and `import`; every refusal is one line on standard error and exit code 1."""
 
     help = "Manage the registry's metadata database: its schema, and the import of a storage tree into it."
 
+    examples = EXAMPLES
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Hand each app its own part of the command tree."""
         subparsers = parser.add_subparsers(dest="database_command", required=True, metavar="migrate|import")
-        migrate_cli.add_arguments(
-            subparsers.add_parser("migrate", help=migrate_cli.DESCRIPTION, description=migrate_cli.DESCRIPTION)
+        migrate = subparsers.add_parser(
+            "migrate",
+            help=migrate_cli.DESCRIPTION,
+            description=migrate_cli.DESCRIPTION,
+            epilog=EXAMPLES,
+            formatter_class=RawDescriptionHelpFormatter,
         )
+        migrate_cli.add_arguments(migrate)
         import_cli.add_arguments(subparsers.add_parser("import", help=import_cli.DESCRIPTION))
 
     def handle(self, *_args: Any, **options: Any) -> None:

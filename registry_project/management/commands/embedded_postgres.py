@@ -1,15 +1,16 @@
 """`manage.py embedded_postgres`: start, stop or look at the bundled PostgreSQL."""
 
 import json
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from dataclasses import asdict
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError
 
 from registry_project import demo
 from registry_project.embedded_postgres import EmbeddedPostgresError, ServerStatus
+from registry_project.management.examples import CommandWithExamples
 
-EPILOG = """\
+EXAMPLES = """\
 example:
   python manage.py embedded_postgres start
   python manage.py embedded_postgres status --json
@@ -18,21 +19,13 @@ Where DATABASE_URL is not set, every command uses this server and starts it if n
 stopped. `status` exits with 0 whether or not it runs; the URL that it prints contains the password."""
 
 
-class _ExampleFormatter(RawDescriptionHelpFormatter, DjangoHelpFormatter):
-    """Keeps the line breaks of the example."""
-
-
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     """Starts, stops or shows the bundled server of this checkout."""
 
     help = "Start, stop or show the PostgreSQL that is bundled for when DATABASE_URL is not set."
     requires_system_checks = ()
 
-    def create_parser(self, prog_name: str, subcommand: str, **options: object) -> CommandParser:
-        """Add the example below the options."""
-        parser = super().create_parser(prog_name, subcommand, epilog=EPILOG, **options)
-        parser.formatter_class = _ExampleFormatter
-        return parser
+    examples = EXAMPLES
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """One action, and how to print what came of it."""

@@ -1,5 +1,6 @@
 """`manage.py quickstart`: from an empty checkout to a migrated, imported registry database and a site to look at it."""
 
+import fcntl
 import io
 import json
 import secrets
@@ -8,26 +9,29 @@ import socket
 import tarfile
 import tempfile
 import time
-from argparse import ArgumentParser
-from collections.abc import Callable
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connections
 from granian import Granian
 from granian.constants import Interfaces
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from metadata_import import services as import_services
 from registry_project import demo
 from registry_project.embedded_postgres import kept_files
+from registry_project.management.examples import CommandWithExamples
 
-EPILOG = """\
+EXAMPLES = """\
 examples:
   python manage.py quickstart           set up, import, then serve the site until Ctrl-C
   python manage.py quickstart --once    set up and import, print the summary, end
@@ -35,25 +39,24 @@ examples:
 It works on the bundled PostgreSQL alone. A second run finds everything done."""
 ADDRESS = "127.0.0.1"
 PORT = 8000
+PORTS = 65_536
 USER = "demo"
 PASSWORD_BYTES = 12
 ARCHIVE = settings.BASE_DIR / "tests" / "data" / "registry_tree.tar.gz"
 TREE = settings.BASE_DIR / "var" / "demo-registry"
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     """Sets up a demonstration on the bundled PostgreSQL, from nothing or from whatever an earlier run left."""
 
     help = "Set up the bundled PostgreSQL, migrate it, import a small registry and serve the site."
 
-    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> Any:
-        """Add the examples below the options."""
-        return super().create_parser(prog_name, subcommand, epilog=EPILOG, **options)
+    examples = EXAMPLES
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Whether to serve, where, and how to print."""
         parser.add_argument("--once", action="store_true", help="end after the summary instead of serving")
-        parser.add_argument("--port", type=int, default=PORT, help=f"port of the site ({PORT}, or a free one)")
+        parser.add_argument("--port", type=_port, default=PORT, help=f"port of the site ({PORT}, or a free one)")
         parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -63,6 +66,16 @@ class Command(BaseCommand):
                 "quickstart fills the bundled PostgreSQL, and DATABASE_URL names another one. Unset it for the demo; "
                 "for your own database run: python manage.py migrate && python manage.py database migrate up"
             )
+        try:
+            with _alone():
+                summary = self._set_up()
+        except OSError as error:
+            raise CommandError(f"The demonstration cannot be set up: {error}") from error
+        self._print_summary(summary, as_json=options["json"])
+        if not options["once"]:
+            self._serve(_free_port(options["port"]))
+
+    def _set_up(self) -> dict[str, Any]:
         began = time.monotonic()
         steps = [
             self._step("Django's own tables", _migrate_django),
@@ -70,10 +83,7 @@ class Command(BaseCommand):
             self._step("import of a small registry", _import_tree),
         ]
         tables = import_services.count_rows(connections["registry"])
-        summary = {"steps": steps, "tables": tables, "seconds": round(time.monotonic() - began, 3)}
-        self._print_summary(summary, as_json=options["json"])
-        if not options["once"]:
-            self._serve(_free_port(options["port"]))
+        return {"steps": steps, "tables": tables, "seconds": round(time.monotonic() - began, 3)}
 
     def _step(self, name: str, run: Callable[[], str]) -> dict[str, Any]:
         began = time.monotonic()
@@ -86,15 +96,15 @@ class Command(BaseCommand):
         if as_json:
             self.stdout.write(json.dumps(summary))
             return
-        steps = Table("step", "what was done", "seconds")
+        lines = box.SIMPLE_HEAD if self.stdout.isatty() else None
+        steps = Table("step", "what was done", "seconds", box=lines)
         for step in summary["steps"]:
             steps.add_row(step["step"], step["done"], f"{step['seconds']:.2f}")
-        tables = Table("table", "rows")
+        tables = Table("table", "rows", box=lines)
         for name, rows in summary["tables"].items():
             tables.add_row(name, f"{rows:,}")
         text = io.StringIO()
-        console = Console(file=text, width=100)
-        console.print(steps, tables)
+        Console(file=text, width=120).print(steps, tables)
         self.stdout.write(f"{text.getvalue()}Done in {summary['seconds']:.1f} s.")
 
     def _serve(self, port: int) -> None:
@@ -110,6 +120,20 @@ class Command(BaseCommand):
             interface=Interfaces.WSGI,
             log_enabled=False,
         ).serve()
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < PORTS):
+        raise ArgumentTypeError(f"must be a number below {PORTS}")
+    return int(text)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let two demonstrations of one checkout be set up one after the other."""
+    with (demo.HOME / "quickstart.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _migrate_django() -> str:
