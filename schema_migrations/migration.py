@@ -4,6 +4,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+PARTITIONS = 64
+
 
 class Phase(enum.Enum):
     """When a schema migration runs, relative to the release of new code."""
@@ -29,3 +31,19 @@ class Migration:
     own_database_only: bool = False  # for tables that a database created by GitLab's registry gets elsewhere
     lock_timeout_seconds: float | None = None  # None: as configured
     statement_timeout_seconds: float | None = None  # None: as configured
+
+
+def for_partitions(statement: str, *, first: int = 0, last: int = PARTITIONS - 1) -> str:
+    """Return one SQL statement that executes the given one for each of these partitions, their number for `{n}`.
+
+    Shipped migrations are checked by what this returns: never change it.
+    """
+    return f"""
+        DO $do$
+        BEGIN
+            FOR n IN {first}..{last} LOOP
+                EXECUTE replace($statement${statement}$statement$, '{{n}}', n::text);
+            END LOOP;
+        END
+        $do$
+    """

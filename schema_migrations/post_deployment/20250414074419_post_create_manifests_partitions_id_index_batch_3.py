@@ -1,38 +1,22 @@
 """Index partitions 32 to 47 of manifests by id."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     requires=[
         "20210503163039_create_manifests_table_partitions",
     ],
     up=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 32..47 LOOP
-                EXECUTE format(
-                    'CREATE INDEX IF NOT EXISTS %I ON partitions.%I (id)',
-                    'index_manifests_p_' || remainder || '_on_id',
-                    'manifests_p_' || remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE INDEX IF NOT EXISTS index_manifests_p_{n}_on_id
+            ON partitions.manifests_p_{n} (id)
+            """,
+            first=32,
+            last=47,
+        ),
     ],
     down=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 32..47 LOOP
-                EXECUTE format(
-                    'DROP INDEX IF EXISTS partitions.%I',
-                    'index_manifests_p_' || remainder || '_on_id'
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions("DROP INDEX IF EXISTS partitions.index_manifests_p_{n}_on_id", first=32, last=47),
     ],
 )

@@ -1,6 +1,6 @@
 """Index partitions 48 to 63 of blobs by missing id."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     requires=[
@@ -8,32 +8,16 @@ migration = Migration(
         "20251009082000_add_blobs_table_id_column",
     ],
     up=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 48..63 LOOP
-                EXECUTE format(
-                    'CREATE INDEX IF NOT EXISTS %I ON partitions.%I (id) WHERE id IS NULL',
-                    'index_blobs_p_' || remainder || '_on_null_id',
-                    'blobs_p_' || remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE INDEX IF NOT EXISTS index_blobs_p_{n}_on_null_id
+            ON partitions.blobs_p_{n} (id) WHERE id IS NULL
+            """,
+            first=48,
+            last=63,
+        ),
     ],
     down=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 48..63 LOOP
-                EXECUTE format(
-                    'DROP INDEX IF EXISTS partitions.%I',
-                    'index_blobs_p_' || remainder || '_on_null_id'
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions("DROP INDEX IF EXISTS partitions.index_blobs_p_{n}_on_null_id", first=48, last=63),
     ],
 )

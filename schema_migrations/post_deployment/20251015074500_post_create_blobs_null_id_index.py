@@ -1,6 +1,6 @@
 """Index blobs by missing id, adopting the indexes of its partitions."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     requires=[
@@ -13,18 +13,11 @@ migration = Migration(
     down=[
         "DROP INDEX IF EXISTS public.index_blobs_on_null_id",
         # The indexes of the partitions went with their parent, but belong to earlier steps.
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..63 LOOP
-                EXECUTE format(
-                    'CREATE INDEX IF NOT EXISTS %I ON partitions.%I (id) WHERE id IS NULL',
-                    'index_blobs_p_' || remainder || '_on_null_id',
-                    'blobs_p_' || remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE INDEX IF NOT EXISTS index_blobs_p_{n}_on_null_id
+            ON partitions.blobs_p_{n} (id) WHERE id IS NULL
+            """
+        ),
     ],
 )

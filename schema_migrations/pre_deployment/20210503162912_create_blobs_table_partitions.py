@@ -1,40 +1,23 @@
 """Split blobs into 64 partitions by the hash of the digest."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     up=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..63 LOOP
-                EXECUTE format(
-                    'CREATE TABLE IF NOT EXISTS partitions.%I PARTITION OF public.blobs '
-                    'FOR VALUES WITH (MODULUS 64, REMAINDER %s)',
-                    'blobs_p_' || remainder,
-                    remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE TABLE IF NOT EXISTS partitions.blobs_p_{n} PARTITION OF public.blobs
+            FOR VALUES WITH (MODULUS 64, REMAINDER {n})
+            """
+        ),
     ],
     down=[
-        """
-        DO $$
-        DECLARE
-            child regclass;
-        BEGIN
-            FOR child IN
-                SELECT inhrelid FROM pg_catalog.pg_inherits
-                WHERE inhparent = to_regclass('public.blobs')
-            LOOP
-                -- A partition that foreign keys refer to cannot be dropped while it is attached.
-                EXECUTE format('ALTER TABLE public.blobs DETACH PARTITION %s', child);
-                EXECUTE format('DROP TABLE %s', child);
-            END LOOP;
-        END
-        $$
-        """,
+        # A partition that foreign keys refer to cannot be dropped while it is attached.
+        for_partitions(
+            """
+            ALTER TABLE public.blobs DETACH PARTITION partitions.blobs_p_{n};
+            DROP TABLE partitions.blobs_p_{n}
+            """
+        ),
     ],
 )

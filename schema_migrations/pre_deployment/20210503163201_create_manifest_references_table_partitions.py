@@ -1,38 +1,17 @@
 """Split manifest_references into 64 partitions by the hash of the top-level namespace."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     up=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..63 LOOP
-                EXECUTE format(
-                    'CREATE TABLE IF NOT EXISTS partitions.%I PARTITION OF public.manifest_references '
-                    'FOR VALUES WITH (MODULUS 64, REMAINDER %s)',
-                    'manifest_references_p_' || remainder,
-                    remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE TABLE IF NOT EXISTS partitions.manifest_references_p_{n} PARTITION OF public.manifest_references
+            FOR VALUES WITH (MODULUS 64, REMAINDER {n})
+            """
+        ),
     ],
     down=[
-        """
-        DO $$
-        DECLARE
-            child regclass;
-        BEGIN
-            FOR child IN
-                SELECT inhrelid FROM pg_catalog.pg_inherits
-                WHERE inhparent = to_regclass('public.manifest_references')
-            LOOP
-                EXECUTE format('DROP TABLE %s', child);
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions("DROP TABLE IF EXISTS partitions.manifest_references_p_{n}"),
     ],
 )

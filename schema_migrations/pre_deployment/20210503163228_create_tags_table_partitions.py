@@ -1,38 +1,17 @@
 """Split tags into 64 partitions by the hash of the top-level namespace."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     up=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..63 LOOP
-                EXECUTE format(
-                    'CREATE TABLE IF NOT EXISTS partitions.%I PARTITION OF public.tags '
-                    'FOR VALUES WITH (MODULUS 64, REMAINDER %s)',
-                    'tags_p_' || remainder,
-                    remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE TABLE IF NOT EXISTS partitions.tags_p_{n} PARTITION OF public.tags
+            FOR VALUES WITH (MODULUS 64, REMAINDER {n})
+            """
+        ),
     ],
     down=[
-        """
-        DO $$
-        DECLARE
-            child regclass;
-        BEGIN
-            FOR child IN
-                SELECT inhrelid FROM pg_catalog.pg_inherits
-                WHERE inhparent = to_regclass('public.tags')
-            LOOP
-                EXECUTE format('DROP TABLE %s', child);
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions("DROP TABLE IF EXISTS partitions.tags_p_{n}"),
     ],
 )

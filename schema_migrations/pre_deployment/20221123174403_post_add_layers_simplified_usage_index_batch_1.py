@@ -4,36 +4,24 @@ In a transaction, not CONCURRENTLY, like all index steps of these tables: on a d
 run before the tables hold rows, so nobody is blocked; on one that GitLab's registry made they never run.
 """
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     up=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..1 LOOP
-                EXECUTE format(
-                    'CREATE INDEX IF NOT EXISTS %I ON partitions.%I (top_level_namespace_id, digest, size)',
-                    'index_layers_p_' || remainder || '_on_top_level_namespace_id_and_digest_and_size',
-                    'layers_p_' || remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE INDEX IF NOT EXISTS index_layers_p_{n}_on_top_level_namespace_id_and_digest_and_size
+            ON partitions.layers_p_{n} (top_level_namespace_id, digest, size)
+            """,
+            first=0,
+            last=1,
+        ),
     ],
     down=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..1 LOOP
-                EXECUTE format(
-                    'DROP INDEX IF EXISTS partitions.%I',
-                    'index_layers_p_' || remainder || '_on_top_level_namespace_id_and_digest_and_size'
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            "DROP INDEX IF EXISTS partitions.index_layers_p_{n}_on_top_level_namespace_id_and_digest_and_size",
+            first=0,
+            last=1,
+        ),
     ],
 )

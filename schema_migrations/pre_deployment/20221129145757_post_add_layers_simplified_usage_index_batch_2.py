@@ -1,35 +1,23 @@
 """Index partitions 2 to 16 of layers by namespace, digest and size."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     up=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 2..16 LOOP
-                EXECUTE format(
-                    'CREATE INDEX IF NOT EXISTS %I ON partitions.%I (top_level_namespace_id, digest, size)',
-                    'index_layers_p_' || remainder || '_on_top_level_namespace_id_and_digest_and_size',
-                    'layers_p_' || remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE INDEX IF NOT EXISTS index_layers_p_{n}_on_top_level_namespace_id_and_digest_and_size
+            ON partitions.layers_p_{n} (top_level_namespace_id, digest, size)
+            """,
+            first=2,
+            last=16,
+        ),
     ],
     down=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 2..16 LOOP
-                EXECUTE format(
-                    'DROP INDEX IF EXISTS partitions.%I',
-                    'index_layers_p_' || remainder || '_on_top_level_namespace_id_and_digest_and_size'
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            "DROP INDEX IF EXISTS partitions.index_layers_p_{n}_on_top_level_namespace_id_and_digest_and_size",
+            first=2,
+            last=16,
+        ),
     ],
 )

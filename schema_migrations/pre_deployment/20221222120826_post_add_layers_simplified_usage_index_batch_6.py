@@ -1,6 +1,6 @@
 """Index layers by namespace, digest and size, adopting the indexes of its partitions."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     up=[
@@ -12,18 +12,11 @@ migration = Migration(
     down=[
         "DROP INDEX IF EXISTS public.index_layers_on_top_level_namespace_id_and_digest_and_size",
         # The indexes of the partitions went with their parent, but belong to earlier steps.
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..63 LOOP
-                EXECUTE format(
-                    'CREATE INDEX IF NOT EXISTS %I ON partitions.%I (top_level_namespace_id, digest, size)',
-                    'index_layers_p_' || remainder || '_on_top_level_namespace_id_and_digest_and_size',
-                    'layers_p_' || remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE INDEX IF NOT EXISTS index_layers_p_{n}_on_top_level_namespace_id_and_digest_and_size
+            ON partitions.layers_p_{n} (top_level_namespace_id, digest, size)
+            """
+        ),
     ],
 )

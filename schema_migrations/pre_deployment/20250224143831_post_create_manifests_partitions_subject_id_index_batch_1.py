@@ -1,36 +1,23 @@
 """Index partitions 0 to 15 of manifests by subject."""
 
-from schema_migrations.migration import Migration
+from schema_migrations.migration import Migration, for_partitions
 
 migration = Migration(
     up=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..15 LOOP
-                EXECUTE format(
-                    'CREATE INDEX IF NOT EXISTS %I ON partitions.%I '
-                    '(top_level_namespace_id, repository_id, subject_id)',
-                    'index_manifests_p_' || remainder || '_on_ns_id_and_repo_id_and_subject_id',
-                    'manifests_p_' || remainder
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            """
+            CREATE INDEX IF NOT EXISTS index_manifests_p_{n}_on_ns_id_and_repo_id_and_subject_id
+            ON partitions.manifests_p_{n} (top_level_namespace_id, repository_id, subject_id)
+            """,
+            first=0,
+            last=15,
+        ),
     ],
     down=[
-        """
-        DO $$
-        BEGIN
-            FOR remainder IN 0..15 LOOP
-                EXECUTE format(
-                    'DROP INDEX IF EXISTS partitions.%I',
-                    'index_manifests_p_' || remainder || '_on_ns_id_and_repo_id_and_subject_id'
-                );
-            END LOOP;
-        END
-        $$
-        """,
+        for_partitions(
+            "DROP INDEX IF EXISTS partitions.index_manifests_p_{n}_on_ns_id_and_repo_id_and_subject_id",
+            first=0,
+            last=15,
+        ),
     ],
 )

@@ -1,12 +1,13 @@
 """The files of the migrations that ship, checked without a database."""
 
 import ast
+import hashlib
 import re
 
 import pytest
 
 from schema_migrations.loader import FOLDERS, load_migrations
-from schema_migrations.migration import Phase
+from schema_migrations.migration import Phase, for_partitions
 
 # Ids are recorded in databases: one that shipped is never renamed and never removed.
 PRE_DEPLOYMENT = [
@@ -106,7 +107,17 @@ def test_a_file_has_a_version_a_name_and_a_docstring(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_imports_nothing_that_may_change_after_it_shipped(path):
     imports = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if "Import" in type(node).__name__]
-    assert imports == ["from schema_migrations.migration import Migration"]
+    assert imports in (
+        ["from schema_migrations.migration import Migration"],
+        ["from schema_migrations.migration import Migration, for_partitions"],
+    )
+
+
+def test_the_text_made_for_partitions_is_what_was_shipped():
+    text = for_partitions("DROP TABLE partitions.tags_p_{n}", first=1, last=2)
+    assert (
+        hashlib.sha256(text.encode()).hexdigest() == "d5e47c228100603a3e60f87499901d659952c79de08c2a175f721a63aa711379"
+    )
 
 
 def test_the_shipped_ids_are_the_expected_ones():

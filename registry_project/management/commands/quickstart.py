@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -42,8 +41,8 @@ PORT = 8000
 PORTS = 65_536
 USER = "demo"
 PASSWORD_BYTES = 12
-ARCHIVE = settings.BASE_DIR / "tests" / "data" / "registry_tree.tar.gz"
-TREE = settings.BASE_DIR / "var" / "demo-registry"
+ARCHIVE = demo.CHECKOUT / "tests" / "data" / "registry_tree.tar.gz"
+TREE = demo.CHECKOUT / "var" / "demo-registry"
 
 
 class Command(CommandWithExamples):
