@@ -5,6 +5,8 @@ from django.db import connections
 from django.test import Client
 from django.urls import reverse
 
+from tests.factories import UserFactory
+
 pytestmark = pytest.mark.django_db(databases=["default", "registry"])
 LISTS = ["schemamigration", "postdeploymentschemamigration"]
 
@@ -29,6 +31,12 @@ def test_nobody_adds_changes_or_deletes(admin_client: Client, model):
     assert admin_client.get(reverse(f"admin:schema_migrations_{model}_add")).status_code == 403
     changelist = admin_client.get(reverse(f"admin:schema_migrations_{model}_changelist")).content.decode()
     assert "delete_selected" not in changelist
+
+
+@pytest.mark.parametrize(("is_staff", "status"), [(True, 403), (False, 302)])
+def test_who_has_no_permission_sees_nothing(client: Client, is_staff, status):
+    client.force_login(UserFactory(is_staff=is_staff))
+    assert client.get(reverse("admin:schema_migrations_schemamigration_changelist")).status_code == status
 
 
 def test_the_root_leads_to_the_log_in(client: Client):
