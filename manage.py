@@ -35,6 +35,11 @@ def main() -> int:
         # Whoever reads has enough; what is still buffered must not fail again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.stderr.write(f"{error}\n")
+        return 1
     except KeyboardInterrupt as interrupt:
         sys.stderr.write("\nInterrupted.\n")
         return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED

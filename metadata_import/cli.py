@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `database import`, with its description and examples."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("path", metavar="PATH", help="root directory of the storage, which holds docker/registry/v2")
+    parser.add_argument(
+        "path", metavar="PATH", type=_path, help="root directory of the storage, which holds docker/registry/v2"
+    )
     parser.add_argument("-d", "--dry-run", action="store_true", help="do everything, then roll it back; write no file")
     parser.add_argument("-c", "--row-count", action="store_true", help="count the rows of the main tables at the end")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -79,14 +81,19 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
     else:
         _print_report(report, Console(file=stdout, soft_wrap=True, highlight=False))
     if report.faults:
-        raise IncompleteImportError(report.faults)
+        raise IncompleteImportError(report.faults, dry_run=report.dry_run)
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
+    return int(text)
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def _what_stays(*, dry_run: bool) -> str:
@@ -167,10 +174,10 @@ def _print_report(report: ImportReport, console: Console) -> None:
     _print_skips(report, console)
     if report.dry_run:
         ending = "dry run, everything was rolled back"
-    elif report.faults:
-        ending = "the lock files are as they were"
-    else:
+    elif report.is_marked:
         ending = "the storage is marked as managed by a database"
+    else:
+        ending = "the lock files are as they were"
     console.print(f"Done in {report.seconds:.1f} s; {ending}.")
 
 
@@ -196,6 +203,8 @@ def _as_json(report: ImportReport) -> dict[str, Any]:
         "inserted_rows": report.inserted_rows,
         "table_rows": report.table_rows,
         "warnings": list(report.warnings),
+        "faults": report.faults,
+        "is_marked": report.is_marked,
         "skips": {
             reason: [_skip_as_json(skip) for skip in skips] for reason, skips in report.skips_by_reason().items()
         },

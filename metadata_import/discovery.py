@@ -4,7 +4,13 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 
 from metadata_import import layout
-from metadata_import.errors import PathNotFoundError, StorageError, UnreadableRootError, WrongRootError
+from metadata_import.errors import (
+    NotARegistryError,
+    PathNotFoundError,
+    StorageError,
+    UnreadableRootError,
+    WrongRootError,
+)
 from metadata_import.records import Skip, SkipReason
 from metadata_import.storage.base import Entry, StorageDriver
 
@@ -27,24 +33,39 @@ class _Directory:
 
 
 def check_root(driver: StorageDriver) -> tuple[str, ...]:
-    """Raise RefusedError if the root cannot be read or is the wrong one; return warnings if it looks unlike one.
+    """Raise RefusedError if the root cannot be read or is the wrong one; return what the operator should know.
 
-    A root without repositories is an empty registry.
+    A tree without repositories and blobs is an empty registry, and so is an empty directory.
     """
     try:
         children = frozenset(entry.name for entry in driver.list(""))
         if expected := layout.expected_root(driver.root, children=children):
             raise WrongRootError(driver.root, expected=expected)
-        for path in (layout.REPOSITORIES_ROOT, layout.BLOBS_ROOT):
-            _list_or_nothing(driver, path)
-        driver.list(layout.REGISTRY_ROOT)
-    except PathNotFoundError as error:
-        if not error.path:
-            raise UnreadableRootError(driver.root, reason=error.reason) from error
-        return (f"{driver.root} does not look like a registry's root directory: {layout.VERSION_ROOT} is not there.",)
+        if not children:
+            return (
+                f"{driver.root} is empty; as the root of a registry that was never used it is imported as nothing.",
+            )
+        _refuse_half_a_tree(driver)
     except StorageError as error:
-        raise UnreadableRootError(driver.root, reason=str(error)) from error
+        raise UnreadableRootError(driver.root, reason=str(error) if error.path else error.reason) from error
     return ()
+
+
+def _refuse_half_a_tree(driver: StorageDriver) -> None:
+    """A volume that is not mounted must not pass for a registry without blobs or without repositories."""
+    if not _is_there(driver, layout.VERSION_ROOT):
+        raise NotARegistryError(driver.root, missing=layout.VERSION_ROOT)
+    missing = [path for path in (layout.REPOSITORIES_ROOT, layout.BLOBS_ROOT) if not _is_there(driver, path)]
+    if len(missing) == 1:
+        raise NotARegistryError(driver.root, missing=missing[0])
+
+
+def _is_there(driver: StorageDriver, path: str) -> bool:
+    try:
+        driver.list(path)
+    except PathNotFoundError:
+        return False
+    return True
 
 
 def discover_repositories(driver: StorageDriver, *, executor: Executor) -> Discovery:

@@ -71,6 +71,19 @@ class WrongRootError(RefusedError):
         self.root, self.expected = root, expected
 
 
+class NotARegistryError(RefusedError):
+    """The directory given holds something else than a registry's tree, or half of one."""
+
+    code = "not_a_registry"
+
+    def __init__(self, root: str, *, missing: str) -> None:
+        super().__init__(
+            f"{root} does not hold a whole registry's tree: {missing} is not there. Check the path, and whether "
+            "everything is mounted."
+        )
+        self.root, self.missing = root, missing
+
+
 class ReadOnlyStorageError(RefusedError):
     """The lock files could not be written at the end of the run."""
 
@@ -95,17 +108,34 @@ class UnknownStorageDriverError(RefusedError):
 
 
 class IncompleteImportError(MetadataImportError):
-    """The import came to its end without some items that may be sound; the lock files are as they were."""
+    """The import came to its end without items that may be sound; the lock files are as they were."""
 
     code = "incomplete"
 
-    def __init__(self, faults: int) -> None:
+    def __init__(self, left_out: int, *, dry_run: bool) -> None:
+        items = f"{left_out} item{'' if left_out == 1 else 's'}, which may be sound"
+        if dry_run:
+            message = f"An import would leave out {items} (see the report). Mend that first; nothing was changed."
+        else:
+            message = (
+                f"The import left out {items} (see the report). All else is imported; the storage is not marked as "
+                "managed by a database. Mend that, empty the table tags (TRUNCATE tags) and import again."
+            )
+        super().__init__(message)
+        self.left_out, self.dry_run = left_out, dry_run
+
+
+class UnmarkedStorageError(MetadataImportError):
+    """All was imported, and then the lock files could not be switched."""
+
+    code = "unmarked_storage"
+
+    def __init__(self, path: str, *, reason: str) -> None:
         super().__init__(
-            f"{faults} item{' was' if faults == 1 else 's were'} left out for a fault of storage or database (see the "
-            "report). All else is imported; the storage is not marked as managed by a database. Mend the fault, empty "
-            "the table tags (TRUNCATE tags) and import again."
+            f"Everything is imported, but the storage could not be marked as managed by a database: {path}: {reason}. "
+            f'Mark it by hand: delete filesystem-in-use beside that file, and write {{"version":1}} into it.'
         )
-        self.faults = faults
+        self.path, self.reason = path, reason
 
 
 class StorageError(MetadataImportError):
@@ -135,6 +165,15 @@ class FileTooLargeError(StorageError):
     def __init__(self, path: str, *, limit: int) -> None:
         super().__init__(path, reason=f"larger than {limit} bytes")
         self.limit = limit
+
+
+class LinkedDirectoryError(StorageError):
+    """A symbolic link stands where a directory is to be walked."""
+
+    code = "symbolic_link"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, reason="a link to a directory is not walked")
 
 
 class OutsideRootError(StorageError):
@@ -199,6 +238,15 @@ class UnsupportedManifestError(UnusableContentError):
     def __init__(self, kind: str) -> None:
         super().__init__(f"{kind} is not supported")
         self.kind = kind
+
+
+class UnsupportedCacheIndexError(UnusableContentError):
+    """The payload is an index that holds a BuildKit cache instead of manifests."""
+
+    code = "cache_index_unsupported"
+
+    def __init__(self) -> None:
+        super().__init__("an index that holds a BuildKit cache is not imported yet")
 
 
 class InvalidMediaTypeError(UnusableContentError):

@@ -4,6 +4,7 @@ A full run reads each repository once and writes its manifests and its tags toge
 common storage. Reading runs ahead in threads; writing happens in the caller's thread, on the caller's connection.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from metadata_import.store import Store
 # A transaction's worth of records. Two batches wait and one is being written, so this times three is held.
 BATCH_WEIGHT_BYTES = 16 * 1024 * 1024
 BATCHES_AHEAD = 2
+# What takes longer to read is written at once: it shows as progress, and a crash cannot take it away.
+BATCH_SECONDS = 1.0
 
 _Part = TypeVar("_Part", RepositoryPart, BlobPart)
 
@@ -66,7 +69,8 @@ def import_registry(
 ) -> ImportReport:
     """Import a storage tree into the metadata database and mark the storage as managed by it.
 
-    The mark is left out when something could not be read or written for no fault of its own (`report.faults`).
+    The mark is left out when something may be sound and is missing nevertheless (`report.faults`), or when there is a
+    warning.
     Raises RefusedError before anything is written or touched. Any later error leaves the batches that were
     committed and the lock files as they were; a dry run leaves nothing in any case.
     """
@@ -76,13 +80,14 @@ def import_registry(
     log.info("import started", storage_driver=driver.name, dry_run=options.dry_run)
     try:
         table_rows = run.execute()
-        if not options.dry_run and not statistics.report().faults:
+        is_marked = not (options.dry_run or statistics.report().faults or warnings)
+        if is_marked:
             lockfiles.switch_to_database(driver)
     except BaseException as error:
         statistics.finish(error=str(error) or type(error).__name__)
         _record(statistics.report(), connection)
         raise
-    report = statistics.report(warnings=warnings, table_rows=table_rows)
+    report = statistics.report(warnings=warnings, table_rows=table_rows, is_marked=is_marked)
     _record(report, connection)
     log.info("import finished", seconds=report.seconds, skips=len(report.skips))
     return report
@@ -149,6 +154,7 @@ class _Run:
         discovered = reader.discover_repositories()
         self.statistics.add_skips(discovered.skips)
         done, total = 0, len(discovered.found)
+        self.on_progress(Progress(Step.TAG_IMPORT, done, total))
         for batch in _read_ahead(reader, reader.read_repositories(discovered.found)):
             self._write_repositories(batch)
             done += sum(part.is_last for part in batch)
@@ -160,6 +166,7 @@ class _Run:
         discovered = reader.discover_blob_prefixes()
         self.statistics.add_skips(discovered.skips)
         done, total = 0, len(discovered.found)
+        self.on_progress(Progress(Step.BLOB_IMPORT, done, total))
         for batch in _read_ahead(reader, reader.read_blobs(discovered.found)):
             with transaction.atomic(using=self.connection.alias):
                 written = self.store.write_blobs(blob for part in batch for blob in part.blobs)
@@ -198,12 +205,12 @@ def _read_ahead(reader: Reader, parts: Iterator[_Part]) -> Iterator[list[_Part]]
 
 def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
     batch: list[_Part] = []
-    weight = 0
+    weight, began = 0, time.monotonic()
     for part in parts:
         batch.append(part)
         weight += part.weight
-        if weight >= BATCH_WEIGHT_BYTES:
+        if weight >= BATCH_WEIGHT_BYTES or time.monotonic() - began >= BATCH_SECONDS:
             yield batch
-            batch, weight = [], 0
+            batch, weight, began = [], 0, time.monotonic()
     if batch:
         yield batch

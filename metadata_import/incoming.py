@@ -77,11 +77,10 @@ class IncomingRows:
                 numbers[part.path] = len(numbers)
                 row = (numbers[part.path], part.path, part.namespace, part.name, part.path in finished)
                 self.rows["incoming_repositories"].append(row)
-        manifests = {
-            (numbers[part.path], manifest.digest): (part.path, manifest)
-            for part in parts
-            for manifest in part.manifests
-        }
+        manifests: dict[tuple[int, str], tuple[str, Manifest]] = {}
+        for part in parts:
+            for manifest in part.manifests:
+                manifests.setdefault((numbers[part.path], manifest.digest), (part.path, manifest))
         level: dict[tuple[int, str | None], int] = {}
         for (number, digest), (path, manifest) in manifests.items():
             level[number, digest] = level.get((number, manifest.subject), -1) + 1

@@ -121,9 +121,9 @@ def expected_root(root: str, *, children: frozenset[str]) -> str | None:
     """
     if "docker" in children:
         return None
-    for inside in (REPOSITORIES_ROOT, BLOBS_ROOT, VERSION_ROOT, REGISTRY_ROOT):
-        if root.endswith(f"/{inside}"):
-            return root.removesuffix(f"/{inside}") or "/"
+    above, inside, _ = f"{root}/".partition(f"/{REGISTRY_ROOT}/")
+    if inside:
+        return above or "/"
     if root.endswith("/docker") and "registry" in children:
         return root.removesuffix("/docker") or "/"
     if (children and children <= {"v2", "lockfiles"}) or children == {"repositories", "blobs"}:

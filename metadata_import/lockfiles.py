@@ -1,7 +1,13 @@
 """The two files in storage that tell a registry server who manages the metadata: the storage or a database."""
 
 from metadata_import import layout
-from metadata_import.errors import DatabaseLockError, PathNotFoundError, ReadOnlyStorageError, StorageError
+from metadata_import.errors import (
+    DatabaseLockError,
+    PathNotFoundError,
+    ReadOnlyStorageError,
+    StorageError,
+    UnmarkedStorageError,
+)
 from metadata_import.storage.base import StorageDriver
 
 LOCK_CONTENT = b'{"version":1}'
@@ -19,13 +25,24 @@ def refuse_database_lock(driver: StorageDriver) -> None:
 
 def refuse_read_only(driver: StorageDriver) -> None:
     """Raise ReadOnlyStorageError if the lock files could not be switched later; leaves nothing in storage."""
-    try:
-        driver.check_writable(layout.DATABASE_LOCK)
-    except StorageError as error:
-        raise ReadOnlyStorageError(f"{driver.root}/{layout.DATABASE_LOCK}", reason=error.reason) from error
+    for path in (layout.DATABASE_LOCK, layout.FILESYSTEM_LOCK):
+        try:
+            driver.check_writable(path)
+        except StorageError as error:
+            raise ReadOnlyStorageError(f"{driver.root}/{path}", reason=error.reason) from error
 
 
 def switch_to_database(driver: StorageDriver) -> None:
-    """Mark the storage as managed by a database. Servers refuse to start on both marks, hence the order."""
-    driver.delete(layout.FILESYSTEM_LOCK)
-    driver.put(layout.DATABASE_LOCK, LOCK_CONTENT)
+    """Mark the storage as managed by a database, or raise UnmarkedStorageError and leave the marks as they were.
+
+    A server refuses to start while both marks are there, which is better than to start on none.
+    """
+    try:
+        driver.put(layout.DATABASE_LOCK, LOCK_CONTENT)
+        try:
+            driver.delete(layout.FILESYSTEM_LOCK)
+        except StorageError:
+            driver.delete(layout.DATABASE_LOCK)
+            raise
+    except StorageError as error:
+        raise UnmarkedStorageError(f"{driver.root}/{layout.DATABASE_LOCK}", reason=error.reason) from error

@@ -143,7 +143,10 @@ class ManifestReader:
             content = self.driver.read(link, limit=LINK_LIMIT_BYTES)
         except PathNotFoundError:
             return False
-        return self._is_file(layout.parse_link(content))
+        try:
+            return self._is_file(layout.parse_link(content))
+        except UnusableContentError as error:
+            raise _LeftOutError(SkipReason(error.code), link, str(error)) from None
 
     def _is_file(self, digest: str) -> bool:
         try:

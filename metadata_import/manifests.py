@@ -10,6 +10,7 @@ from metadata_import.errors import (
     EmptyManifestError,
     InvalidMediaTypeError,
     MalformedManifestError,
+    UnsupportedCacheIndexError,
     UnsupportedManifestError,
 )
 
@@ -96,8 +97,8 @@ _INDEX = msgspec.json.Decoder(_Index)
 def parse_manifest(payload: bytes) -> ParsedManifest:
     """Return what a payload says.
 
-    Raises EmptyManifestError, MalformedManifestError, UnsupportedManifestError or InvalidMediaTypeError, for
-    whatever bytes it is given.
+    Raises EmptyManifestError, MalformedManifestError, UnsupportedManifestError, UnsupportedCacheIndexError or
+    InvalidMediaTypeError, for whatever bytes it is given.
     """
     if not payload:
         raise EmptyManifestError
@@ -136,7 +137,7 @@ def _parse_image(image: _Image, *, media_type: str, payload_size: int) -> Parsed
 def _parse_index(index: _Index, *, media_type: str) -> ParsedManifest:
     descriptors = [child or Descriptor() for child in index.manifests or ()]
     if any(child.media_type == BUILDX_CACHE_CONFIG for child in descriptors):
-        raise UnsupportedManifestError("an index that holds a BuildKit cache")
+        raise UnsupportedCacheIndexError
     return ParsedManifest(
         media_type=media_type,
         total_size=0,  # the sizes of its images are counted with them

@@ -17,6 +17,7 @@ class SkipReason(enum.StrEnum):
     MANIFEST_MISSING = "manifest_missing"  # no revision link, or no payload
     MANIFEST_EMPTY = "manifest_empty"  # a payload of zero bytes
     MANIFEST_MALFORMED = "manifest_malformed"  # no JSON, or not of the shape that its kind requires
+    CACHE_INDEX_UNSUPPORTED = "cache_index_unsupported"  # an index that holds a BuildKit cache
     MANIFEST_UNSUPPORTED = "manifest_unsupported"  # schema 1, an unknown media type or schema version
     CONFIG_MISSING = "config_missing"  # the configuration is not linked, or has no data
     LAYER_MISSING = "layer_missing"  # a layer is not linked or has no data; the manifest is kept
@@ -36,8 +37,20 @@ class SkipReason(enum.StrEnum):
     DATABASE_REFUSED = "database_refused"  # PostgreSQL did not accept the rows of this repository
 
 
-# These say nothing of the tree: what was left out for them may well be sound.
-FAULTS = frozenset({SkipReason.REPOSITORY_UNREADABLE, SkipReason.STORAGE_UNREADABLE, SkipReason.DATABASE_REFUSED})
+# These say nothing bad of what was left out: a registry that reads the storage itself may well serve it.
+FAULTS = frozenset(
+    {
+        SkipReason.REPOSITORY_UNREADABLE,
+        SkipReason.STORAGE_UNREADABLE,
+        SkipReason.DATABASE_REFUSED,
+        SkipReason.SYMBOLIC_LINK,
+        SkipReason.OUTSIDE_ROOT,
+        SkipReason.CACHE_INDEX_UNSUPPORTED,
+        SkipReason.MEDIA_TYPES_EXHAUSTED,
+        SkipReason.REFERENCES_TOO_DEEP,
+        SkipReason.REFERENCES_TOO_LARGE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

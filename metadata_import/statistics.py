@@ -58,6 +58,7 @@ class ImportReport:
     skips: tuple[Skip, ...]
     table_rows: dict[str, int] | None = None  # by table, where they were asked for
     warnings: tuple[str, ...] = ()
+    is_marked: bool = False  # whether the storage now says that a database manages it
 
     @property
     def seconds(self) -> float:
@@ -78,7 +79,9 @@ class ImportReport:
 
     @property
     def faults(self) -> int:
-        """Return how many items were left out though nothing is known to be wrong with them."""
+        """Return how many items were left out though they may be sound; all of them where no tag is left."""
+        if self.skips and not self.counts.tags:
+            return len(self.skips)
         return sum(skip.reason in FAULTS for skip in self.skips)
 
     def skips_by_reason(self) -> dict[SkipReason, list[Skip]]:
@@ -109,9 +112,10 @@ class Statistics:
         self._steps |= {step: StepTimes(step, self._clock()) for step in steps}
 
     def finish(self, *, error: str | None = None) -> None:
-        """Note that the running steps ended, by this error if there is one."""
+        """Note that the running steps ended, by this error if there is one; between steps the last one gets it."""
+        running = [step for step, times in self._steps.items() if times.finished_at is None]
         for step, times in self._steps.items():
-            if times.finished_at is None:
+            if step in running or (error and not running and step is [*self._steps][-1]):
                 self._steps[step] = StepTimes(step, times.started_at, self._clock(), error)
 
     def add_repositories(self, parts: Sequence[RepositoryPart], written: Written) -> None:
@@ -140,7 +144,9 @@ class Statistics:
         for skip in skips:
             self._skips.setdefault((skip.reason, skip.path), _printable(skip))
 
-    def report(self, *, warnings: Sequence[str] = (), table_rows: dict[str, int] | None = None) -> ImportReport:
+    def report(
+        self, *, warnings: Sequence[str] = (), table_rows: dict[str, int] | None = None, is_marked: bool = False
+    ) -> ImportReport:
         """Return the report of the run as it is now."""
         return ImportReport(
             storage_driver=self._storage_driver,
@@ -153,6 +159,7 @@ class Statistics:
             skips=tuple(self._skips.values()),
             table_rows=table_rows,
             warnings=tuple(warnings),
+            is_marked=is_marked,
         )
 
     def _begin_repository(self, path: str) -> None:

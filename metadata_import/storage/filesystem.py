@@ -4,6 +4,8 @@ Symbolic links may point elsewhere below the root; whatever turns out to lie out
 kernel has resolved the path and before a byte is read.
 """
 
+import builtins
+import errno
 import os
 import stat
 import tempfile
@@ -11,7 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from metadata_import.errors import FileTooLargeError, OutsideRootError, PathNotFoundError, StorageError
+from metadata_import.errors import (
+    FileTooLargeError,
+    LinkedDirectoryError,
+    OutsideRootError,
+    PathNotFoundError,
+    StorageError,
+)
 from metadata_import.storage.base import Entry, FileInfo
 
 # Never block on a FIFO, never take a terminal.
@@ -54,20 +62,31 @@ class FilesystemDriver:
 
     def walk(self, path: str, *, on_error: Callable[[str, StorageError], None]) -> Iterator[FileInfo]:
         """Yield every file below a directory; a linked directory is given to on_error and not walked."""
-        pending = [(path, self.list(path))]
+        pending = [path]
         while pending:
-            directory, entries = pending.pop()
-            for entry in entries:
+            directory = pending.pop()
+            for entry in self._list_below(directory, top=path, on_error=on_error):
                 child = f"{directory}/{entry.name}" if directory else entry.name
                 try:
                     if entry.is_directory:
-                        pending.append((child, self.list(child)))
+                        pending.append(child)
                     elif (found := self.stat(child)).is_directory:
-                        on_error(child, PathNotFoundError(child, reason="a link to a directory is not walked"))
+                        on_error(child, LinkedDirectoryError(child))
                     else:
                         yield found
                 except StorageError as error:
                     on_error(child, error)
+
+    def _list_below(
+        self, directory: str, *, top: str, on_error: Callable[[str, StorageError], None]
+    ) -> builtins.list[Entry]:
+        try:
+            return self.list(directory)
+        except StorageError as error:
+            if directory == top:
+                raise
+            on_error(directory, error)
+            return []
 
     def put(self, path: str, content: bytes) -> None:
         """Write a file whole, beside its place first; directories are made as needed."""
@@ -94,7 +113,10 @@ class FilesystemDriver:
     def check_writable(self, path: str) -> None:
         """Raise StorageError unless put(path) would succeed; the probe is a file without a name."""
         with _translated(path):
-            ancestor = (Path(self.root) / path).parent
+            target = Path(self.root) / path
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "a directory is there")
+            ancestor = target.parent
             while not ancestor.is_dir() and ancestor != Path(self.root):
                 ancestor = ancestor.parent
             self._refuse_outside(path, os.path.realpath(ancestor))

@@ -48,11 +48,24 @@ def test_a_fault_of_storage_is_told_by_the_exit_code_and_leaves_the_lock_files(r
 
     monkeypatch.setattr(FilesystemDriver, "read", fail_once)
     stdout = io.StringIO()
-    with pytest.raises(CommandError, match="1 item was left out for a fault"):
+    with pytest.raises(CommandError, match="left out 1 item, which may be sound"):
         call_command("database", "import", str(registry_tree), stdout=stdout)
     assert "Left out, storage_unreadable: 1" in stdout.getvalue()
     assert "the lock files are as they were" in stdout.getvalue()
     assert not (registry_tree / "docker/registry/lockfiles").exists()
+
+
+def test_a_dry_run_with_a_fault_gives_no_advice_for_a_real_one(registry_tree):
+    (registry_tree / "docker/registry/v2/repositories/linked").symlink_to(registry_tree)
+    with pytest.raises(CommandError, match="An import would leave out 1 item") as caught:
+        call_command("database", "import", str(registry_tree), "--dry-run", stdout=io.StringIO())
+    assert "TRUNCATE" not in str(caught.value)
+
+
+def test_an_empty_path_is_not_the_working_directory(capsys):
+    with pytest.raises(SystemExit):
+        run("")
+    assert "must not be empty" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_so(registry_tree):
@@ -70,6 +83,7 @@ def test_json_is_one_object_and_nothing_else(registry_tree):
     assert report["table_rows"]["tags"] == 11
     assert set(report["rates"]) == {"repositories", "tags", "manifests", "blobs"}
     assert report["seconds"] > 0
+    assert (report["faults"], report["is_marked"]) == (0, True)
     assert len(report["skips"]["tag_link_missing"]) == 7
     assert report["skips"]["tag_link_missing"][0]["path"].endswith("/tags/broken0/current/link")
     assert stderr == ""
@@ -86,14 +100,14 @@ def test_the_screen_shows_a_few_skips_of_each_reason(registry_tree):
     assert "and 2 more" in stdout
 
 
-def test_names_are_not_read_as_markup(tmp_path):
-    tree = Tree(tmp_path)
-    (tree.repository("a") / "_manifests" / "tags" / "[bold]x[").mkdir()
-    stdout, _ = run(tmp_path)
+def test_names_are_not_read_as_markup(registry_tree):
+    tree = Tree(registry_tree)
+    (tree.repository("a") / "_manifests" / "tags" / "[bold]x[").mkdir(parents=True)
+    stdout, _ = run(registry_tree)
     assert "[bold]x[" in stdout
 
 
-def test_a_directory_that_is_no_registry_gets_a_warning(tmp_path):
+def test_an_empty_directory_gets_a_warning(tmp_path):
     _, stderr = run(tmp_path)
     assert stderr.startswith("Warning: ")
 

@@ -12,10 +12,12 @@ from metadata_import import importer
 from metadata_import.errors import (
     AlreadyImportedError,
     DatabaseLockError,
+    NotARegistryError,
     PendingMigrationsError,
     ReadOnlyStorageError,
     RefusedError,
     StorageError,
+    UnmarkedStorageError,
     UnreadableRootError,
     WrongRootError,
 )
@@ -219,16 +221,84 @@ def test_the_statistics_row_tells_the_truth(registry_tree):
     assert [skip.reason for skip in report.skips] == [SkipReason.BLOB_PATH_INVALID]
 
 
-def test_an_empty_directory_is_an_empty_registry_with_a_warning(tmp_path):
+def test_an_empty_directory_is_an_empty_registry_that_is_not_marked(tmp_path):
     report = run(tmp_path)
     assert report.counts.repositories == 0
-    assert "does not look like" in report.warnings[0]
-    assert (tmp_path / "docker/registry/lockfiles/database-in-use").exists()
+    assert "is empty" in report.warnings[0]
+    assert not report.is_marked
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", ["", "repositories", "blobs"])
+def test_something_else_than_a_whole_tree_is_refused(tree, kept):
+    write(tree.root / "notes.txt", b"")
+    if kept:
+        (tree.base / kept).mkdir(parents=True)
+    before = tree.files()
+    with pytest.raises(NotARegistryError):
+        run(tree.root)
+    assert (tree.files(), table_sizes()["import_statistics"]) == (before, 0)
+
+
+def link_a_group(tree: Tree) -> None:
+    (tree.base / "repositories" / "group").rename(tree.root / "elsewhere")
+    (tree.base / "repositories" / "group").symlink_to(tree.root / "elsewhere")
+
+
+def link_the_blobs(tree: Tree) -> None:
+    (tree.base / "blobs" / "sha256").rename(tree.root / "elsewhere")
+    (tree.base / "blobs" / "sha256").symlink_to(tree.root / "elsewhere")
+
+
+def link_one_blob_directory(tree: Tree) -> None:
+    prefix = next((tree.base / "blobs" / "sha256").iterdir())
+    blob = next(prefix.iterdir())
+    blob.rename(tree.root / "elsewhere")
+    blob.symlink_to(tree.root / "elsewhere")
+
+
+def lose_every_manifest(tree: Tree) -> None:
+    for repository in ("a", "group/b"):
+        for link in (tree.repository(repository) / "_manifests" / "revisions").rglob("link"):
+            link.unlink()
+
+
+@pytest.mark.parametrize("damage", [link_a_group, link_the_blobs, link_one_blob_directory, lose_every_manifest])
+def test_what_may_be_sound_and_is_left_out_keeps_the_storage_from_being_marked(tree, damage):
+    tree.image("a", tag="one")
+    tree.image("group/b", tag="two")
+    damage(tree)
+    report = run(tree.root)
+    assert report.faults > 0
+    assert not report.is_marked
+    assert not (tree.root / "docker/registry/lockfiles").exists()
+
+
+@pytest.mark.parametrize("name", ["database-in-use", "filesystem-in-use"])
+def test_a_directory_in_place_of_a_lock_file_is_refused_at_once(registry_tree, name):
+    (registry_tree / "docker/registry/lockfiles" / name).mkdir(parents=True)
+    with pytest.raises(ReadOnlyStorageError, match="a directory is there"):
+        run(registry_tree)
+    assert table_sizes() == dict.fromkeys(DATA_TABLES, 0)
+
+
+def test_progress_begins_before_anything_is_read(registry_tree):
+    seen = []
+    run(registry_tree, on_progress=seen.append)
+    assert seen[0] == importer.Progress(Step.TAG_IMPORT, 0, 5)
+
+
+def test_what_is_slow_to_read_is_written_all_the_same(registry_tree, monkeypatch):
+    monkeypatch.setattr(importer, "BATCH_SECONDS", 0.0)
+    seen = []
+    run(registry_tree, on_progress=seen.append)
+    assert [each.done for each in seen if each.step is Step.TAG_IMPORT] == [0, 1, 2, 3, 4, 5]
 
 
 def test_an_empty_registry_is_imported_without_a_warning(tree):
     tree.base.mkdir(parents=True)
-    assert run(tree.root).warnings == ()
+    report = run(tree.root)
+    assert (report.warnings, report.is_marked) == ((), True)
 
 
 def test_damage_is_reported_and_leaves_no_rows(tree):
@@ -244,6 +314,7 @@ def test_damage_is_reported_and_leaves_no_rows(tree):
 
 def test_control_characters_of_file_names_do_not_reach_the_report(tree):
     (tree.repository("a") / "_manifests" / "tags" / "\x1b[2J").mkdir()
+    (tree.base / "blobs").mkdir()
     (skip,) = run(tree.root).skips
     assert "\\x1b[2J" in skip.path
 
@@ -331,7 +402,15 @@ def test_a_root_that_is_no_directory_is_refused(tmp_path, path):
 
 
 @pytest.mark.parametrize(
-    "inside", ["docker", "docker/registry", "docker/registry/v2", "docker/registry/v2/repositories"]
+    "inside",
+    [
+        "docker",
+        "docker/registry",
+        "docker/registry/v2",
+        "docker/registry/v2/repositories",
+        "docker/registry/v2/repositories/base",
+        "docker/registry/v2/blobs/sha256",
+    ],
 )
 def test_a_root_inside_the_tree_is_refused_with_the_right_one(registry_tree, inside):
     with pytest.raises(WrongRootError) as caught:
@@ -430,6 +509,22 @@ def test_a_failing_lock_switch_fails_the_run(registry_tree):
         def put(self, path: str, content: bytes) -> None:
             raise StorageError(path, reason="disk full")
 
-    with pytest.raises(StorageError, match="disk full"):
+    filesystem_lock = registry_tree / "docker/registry/lockfiles/filesystem-in-use"
+    write(filesystem_lock, b'{"version":1}')
+    with pytest.raises(UnmarkedStorageError, match=r"Everything is imported.*disk full"):
         run(registry_tree, driver=Failing(registry_tree))
-    assert table_sizes()["import_statistics"] == 1
+    assert filesystem_lock.exists()
+    ((error,),) = rows("SELECT blob_import_error FROM import_statistics")
+    assert "disk full" in error
+
+
+def test_a_filesystem_lock_that_stays_takes_the_new_mark_away_again(registry_tree):
+    class Failing(FilesystemDriver):
+        def delete(self, path: str) -> None:
+            if path.endswith("filesystem-in-use"):
+                raise StorageError(path, reason="not permitted")
+            super().delete(path)
+
+    with pytest.raises(UnmarkedStorageError, match="not permitted"):
+        run(registry_tree, driver=Failing(registry_tree))
+    assert not (registry_tree / "docker/registry/lockfiles/database-in-use").exists()

@@ -316,11 +316,21 @@ def test_what_one_tag_leads_to_is_limited_in_size(tree, monkeypatch):
     assert reasons == [R.REFERENCES_TOO_LARGE]
 
 
+@pytest.mark.parametrize("content", [b"", b"md5:abc"])
+def test_a_broken_layer_link_is_reported_by_its_own_path(tree, content):
+    tree.image("a", tag="t", layers=(b"one", b"two"))
+    write(tree.layer_link("a", digest_of(b"two")), content)
+    with Reader(FilesystemDriver(tree.root), concurrency=2) as reader:
+        (part,) = reader.read_repositories(["a"])
+    link = tree.layer_link("a", digest_of(b"two")).relative_to(tree.root)
+    assert (part.manifests, part.skips[0].path) == ((), str(link))
+
+
 def test_a_buildkit_cache_is_left_out_rather_than_imported_wrongly(tree):
     entry = {"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": digest_of(b""), "size": 0}
     tree.manifest("a", encode({"schemaVersion": 2, "manifests": [entry]}), tag="cache")
     part, reasons = read_one(tree.root)
-    assert (part.manifests, reasons) == ((), [R.MANIFEST_UNSUPPORTED, R.TAG_WITHOUT_MANIFEST])
+    assert (part.manifests, reasons) == ((), [R.CACHE_INDEX_UNSUPPORTED, R.TAG_WITHOUT_MANIFEST])
 
 
 def test_repositories_with_impossible_names_are_skipped(tree):
