@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -146,8 +147,9 @@ def _applied_text(status: MigrationStatus) -> str:
         return "unknown migration"
     if not status.recorded:
         return "no"
-    # The column allows NULL, and rows made by hand may have it.
-    return status.applied_at.strftime("%Y-%m-%d %H:%M:%S.%f %z %Z") if status.applied_at else "at an unknown time"
+    if status.applied_at is None:  # the column allows it, and rows made by hand may have it
+        return "at an unknown time"
+    return timezone.localtime(status.applied_at).strftime("%Y-%m-%d %H:%M:%S.%f %z %Z")
 
 
 def _status_as_json(status: MigrationStatus) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import Connection
 
-from schema_migrations import journal, recorder
+from schema_migrations import journal, preflight, recorder
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migration import Phase
 
@@ -58,6 +58,7 @@ def migration_statuses(connection: Connection, *, known: Sequence[KnownMigration
 
 
 def count_pending(connection: Connection, *, own_database: bool) -> int:
-    """Return how many schema migrations of this release are not applied."""
+    """Return how many schema migrations of this release are not applied. Raises when the server is too old."""
+    preflight.check_version(connection)
     statuses = migration_statuses(connection, known=load_migrations(own_database=own_database))
     return sum(status.pending for status in statuses)

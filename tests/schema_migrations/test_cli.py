@@ -184,6 +184,16 @@ class TestStatus:
             "-----------------------------  ------------------------------------",
         ]
 
+    def test_times_are_shown_in_the_configured_zone(self, database, settings):
+        settings.TIME_ZONE = "Asia/Tokyo"
+        run("up", "-n", "1")
+        with database.connect() as connection:
+            connection.execute("UPDATE schema_migrations SET applied_at = '2026-07-03 16:29:12.74+01'")
+        assert f"{FIRST}   2026-07-04 00:29:12.740000 +0900 JST\n" in run("status")[0]
+        with database.connect() as connection:
+            connection.execute("UPDATE schema_migrations SET applied_at = NULL")
+        assert f"{FIRST}   at an unknown time\n" in run("status")[0]
+
     def test_status_of_an_empty_database_creates_nothing(self, database):
         assert run("status")[0].count(" no\n") == 3
         assert tables(database) == []
