@@ -17,7 +17,7 @@ demo: .venv/base.stamp ## set everything up, import a small registry, serve the 
 	@$(RUN) manage.py quickstart $(if $(ONCE),--once)
 
 test: .venv/dev.stamp ## set everything up and run the tests (ARGS="-k …" for pytest)
-	@$(RUN) -m pytest -n auto $(ARGS)
+	@$(RUN) -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks, known vulnerabilities
 	$(RUN) -m ruff check
