@@ -155,13 +155,9 @@ class _PlainProgress:
 
 def _print_report(report: ImportReport, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None)
-    for heading, justify in (
-        ("", "left"),
-        ("visited", "right"),
-        ("rows inserted", "right"),
-        ("per second", "right"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # mypy widens the literals
+    table.add_column("")
+    for heading in ("visited", "rows inserted", "per second"):
+        table.add_column(heading, justify="right")
     for name, rate in report.rates.items():
         inserted = report.inserted_rows.get(name, 0)
         table.add_row(name, f"{getattr(report.counts, name):,}", f"{inserted:,}", f"{rate:,.0f}")
