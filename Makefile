@@ -31,6 +31,7 @@ check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks
 
 bench: .venv/dev.stamp ## measure, each program beside its limit
 	$(RUN) -m bench.schema
+	$(RUN) -m bench.locks
 
 structure: .venv/dev.stamp ## write schema_migrations/structure.sql anew
 	$(RUN) -m tests.structure

@@ -53,7 +53,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 def _mend_streams() -> None:
     """Stand in for closed streams, and spell out what an ASCII terminal cannot show."""
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115, PTH123 - it lives as long as the process
+        stream = getattr(sys, name) or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
         stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, stream)
 

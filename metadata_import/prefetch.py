@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 _In = TypeVar("_In")
@@ -27,6 +28,13 @@ def map_ahead(
         yield begun.popleft().result()
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Comes after the last item: how the iterator ended."""
+
+    error: BaseException
+
+
 class Prefetcher(Iterator[_Out]):
     """Runs an iterator in a thread of its own, at most `limit` items ahead.
 
@@ -35,17 +43,17 @@ class Prefetcher(Iterator[_Out]):
 
     def __init__(self, items: Iterable[_Out], *, limit: int) -> None:
         self._items = items
-        self._ready: queue.Queue[tuple[_Out | None, BaseException | None]] = queue.Queue(limit)
+        self._ready: queue.Queue[_Out | _End] = queue.Queue(limit)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="import-prefetch", daemon=True)
         self._thread.start()
 
     def __next__(self) -> _Out:
-        item, error = self._ready.get()
-        if error is not None:
-            self._ready.put((None, error))  # a second call ends the same way
-            raise error
-        return item  # type: ignore[return-value]  # no error, so there is an item
+        item = self._ready.get()
+        if isinstance(item, _End):
+            self._ready.put(item)  # a second call ends the same way
+            raise item.error
+        return item
 
     def close(self) -> None:
         """Stop the thread and wait for it."""
@@ -53,18 +61,18 @@ class Prefetcher(Iterator[_Out]):
         self._thread.join()
 
     def _run(self) -> None:
-        end: BaseException = StopIteration()
+        end = _End(StopIteration())
         try:
             for item in self._items:
-                if not self._put(item, None):
+                if not self._put(item):
                     return
         except BaseException as error:  # handed over to the consumer
-            end = error
-        self._put(None, end)
+            end = _End(error)
+        self._put(end)
 
-    def _put(self, item: _Out | None, error: BaseException | None) -> bool:
+    def _put(self, item: _Out | _End) -> bool:
         while not self._stopped.is_set():
             with suppress(queue.Full):
-                self._ready.put((item, error), timeout=_STOP_POLL_SECONDS)
+                self._ready.put(item, timeout=_STOP_POLL_SECONDS)
                 return True
         return False

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from schema_migrations.models import PostDeploymentSchemaMigration, SchemaMigration
 
 
-class AppliedMigrationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs alone
+class AppliedMigrationAdmin(admin.ModelAdmin):
     """A list, newest first, in which nothing can be changed."""
 
     actions = None

@@ -21,7 +21,7 @@ def read_or_create(path: Path, make: Callable[[], str]) -> str:
 def replace(path: Path, text: str) -> None:
     """Give the file this text, readable by its owner alone; a reader sees the old text or the new one."""
     with _written_beside(path, text) as written:
-        os.replace(written, path)  # noqa: PTH105  # pairs with os.link above
+        Path(written).replace(path)
 
 
 def keep_directory(directory: Path) -> None:

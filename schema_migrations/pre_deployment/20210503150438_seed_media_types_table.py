@@ -119,9 +119,9 @@ migration = Migration(
         FROM unnest({MEDIA_TYPES}) WITH ORDINALITY AS known (media_type, position)
         WHERE NOT EXISTS (SELECT FROM public.media_types WHERE media_types.media_type = known.media_type)
         ORDER BY known.position
-        """,  # noqa: S608 - constants alone
+        """,
     ],
     down=[
-        f"DELETE FROM public.media_types WHERE media_type = ANY({MEDIA_TYPES})",  # noqa: S608 - constants alone
+        f"DELETE FROM public.media_types WHERE media_type = ANY({MEDIA_TYPES})",
     ],
 )

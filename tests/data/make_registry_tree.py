@@ -1,17 +1,17 @@
-"""Makes registry_tree.tar.gz, a small registry's storage tree, for tests and the demo.
+"""Makes registry_tree.zip, a small registry's storage tree, for tests and the demo.
 
 Run it as `python -m tests.data.make_registry_tree`; it needs docker-registry and skopeo.
 """
 
-import gzip
 import io
-import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 from tests.e2e.registry import push_sample, running_registry
 
-ARCHIVE = Path(__file__).with_name("registry_tree.tar.gz")
+ARCHIVE = Path(__file__).with_name("registry_tree.zip")
+UNIX = 3  # the system of a zip member that has a Unix mode
 
 
 def main() -> None:
@@ -25,22 +25,24 @@ def main() -> None:
 
 
 def pack(root: Path) -> bytes:
-    """Return a tree as tar.gz: names sorted, no owner, no times, so that the same tree gives the same bytes.
+    """Return a tree as a zip: names sorted, no times, so that the same tree gives the same bytes.
 
     Empty directories and unfinished uploads have random names and mean nothing; they stay out.
     """
     packed = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream,
-        tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-    ):
+    with zipfile.ZipFile(packed, "w", compression=zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root).as_posix()
             if path.is_file() and "/_uploads/" not in name:
-                member = tarfile.TarInfo(name)
-                member.size, member.mode = path.stat().st_size, 0o644
-                archive.addfile(member, io.BytesIO(path.read_bytes()))
+                archive.writestr(_member(name), path.read_bytes())
     return packed.getvalue()
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)  # its time is the earliest that a zip can say
+    member.compress_type = zipfile.ZIP_DEFLATED
+    member.create_system, member.external_attr = UNIX, 0o644 << 16
+    return member
 
 
 if __name__ == "__main__":

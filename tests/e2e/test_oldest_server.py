@@ -9,6 +9,7 @@ from registry_project.embedded_postgres import EmbeddedPostgres
 from schema_migrations.preflight import MINIMUM_VERSION
 from tests.conftest import Database, migrate
 from tests.databases import throwaway_server
+from tests.e2e.registry import require_programs
 from tests.schema_migrations.test_structure import assert_down_and_up_changes_nothing
 
 pytestmark = pytest.mark.e2e
@@ -19,8 +20,7 @@ DEBIAN = Path(f"/usr/lib/postgresql/{MINIMUM_VERSION}/bin")
 @pytest.fixture
 def oldest(monkeypatch):
     """A database of the oldest supported server."""
-    if not DEBIAN.exists():
-        pytest.skip(f"PostgreSQL {MINIMUM_VERSION} not found: apt-get install postgresql-{MINIMUM_VERSION}")
+    require_programs(f"{DEBIAN}/postgres", packages=[f"postgresql-{MINIMUM_VERSION}"])
     bundled = EmbeddedPostgres._programs
     # The copy of the bundled programs has chosen the account; Debian's may be run by any.
     monkeypatch.setattr(EmbeddedPostgres, "_programs", lambda self: replace(bundled(self), directory=DEBIAN))
