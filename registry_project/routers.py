@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db.models import Model
 
-REGISTRY_APPS = frozenset({"schema_migrations", "metadata_import"})
+REGISTRY_APPS = frozenset({"schema_migrations", "background_migrations", "metadata_import"})
 
 
 class RegistryRouter:

@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "registry_project",
     "schema_migrations",
+    "background_migrations",
     "metadata_import",
 ]
 
