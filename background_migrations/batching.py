@@ -21,6 +21,7 @@ class Batch:
     min_value: int
     max_value: int
     size: int  # rows, an upper limit for the null strategy and a hint for keyset
+    null_strategy: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Target:
     @property
     def names(self) -> dict[str, sql.Composable]:
         """The parts for queries below."""
-        matching = sql.SQL("AND ({})").format(sql.SQL(self.predicate)) if self.predicate else sql.SQL("")  # type: ignore[arg-type]
+        matching = sql.SQL("AND ({})").format(sql.SQL(self.predicate)) if self.predicate else sql.SQL("")
         return {"table": sql.Identifier(*self.table), "column": sql.Identifier(self.column), "matching": matching}
 
 
@@ -63,7 +64,7 @@ def next_bounds(connection: Connection, target: Target, *, start: int, limit: in
     """
     query = ENDS.format(**target.names)
     rows = connection.execute(query, {"start": start, "limit": limit, "skip": size - 1}).fetchall()
-    if not rows or rows[-1][0] == rows[0][0] == limit or len(rows) == 1:
+    if len(rows) < len(("end of this batch", "start of the next")) or rows[0][0] == limit:
         return Bounds(start, limit, last=True)
     return Bounds(start, rows[0][0], last=False)
 

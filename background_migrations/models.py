@@ -4,6 +4,7 @@ Ours name the migration by its id without a foreign key: one would put triggers 
 """
 
 from django.db import models
+from django.db.models.functions import Now
 
 from background_migrations.status import FailureErrorCode, Status
 
@@ -97,7 +98,7 @@ class Control(models.Model):
 class Event(models.Model):
     """Something that happened to a background migration or to one of its jobs, and who did it."""
 
-    created_at = models.DateTimeField(db_default=models.functions.Now())
+    created_at = models.DateTimeField(db_default=Now())
     background_migration_id = models.BigIntegerField()
     name = models.TextField()
     job_id = models.BigIntegerField(null=True)

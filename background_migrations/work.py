@@ -24,6 +24,10 @@ class WorkContext:
 Work = Callable[[Cursor, Batch, WorkContext], int]
 
 
+class WorkStoppedError(Exception):
+    """A work function was told to stop and has left rows of its batch undone: the batch has to be done again."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkFunction:
     """The code behind a job signature name, and how it wants to be run.

@@ -6,6 +6,8 @@ begins with `$` as the name of another variable.
 
 import os
 import zoneinfo
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import environ
@@ -63,6 +65,14 @@ def positive(name: str, *, default: int) -> int:
     return int(value)
 
 
+def count(name: str, *, default: int) -> int:
+    """Return a whole number, 0 or more."""
+    value = text(name, default=str(default))
+    if not value.isdecimal():
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be a whole number, 0 or more.")
+    return int(value)
+
+
 def names(name: str) -> list[str]:
     """Return what stands between commas."""
     return [part.strip() for part in text(name, default="").split(",") if part.strip()]
@@ -86,12 +96,35 @@ def time_zone(name: str, *, default: str) -> str:
     return value
 
 
-def database(name: str, *, fallback: str | None = None) -> dict[str, Any]:
-    """Return Django's settings of the PostgreSQL that a URL names; the fallback is another variable.
+def file_text(name: str) -> str:
+    """Return what the file holds that a variable names; nothing when it is not set.
+
+    The name stays out of the error: it may be the secret itself, put into the wrong variable.
+    """
+    file = text(name, default="")
+    try:
+        return Path(file).read_text() if file else ""
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name} names a file that cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ImproperlyConfigured(f"{name} names a file that is not text.") from error
+
+
+def log_file(name: str) -> str:
+    """Return the path of a file to append to, in a directory that is there; nothing when it is not set."""
+    file = text(name, default="")
+    if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+        raise ImproperlyConfigured(f"{name} is {file!r}; it must be a file in a directory that exists.")
+    return file
+
+
+def database(name: str, *, fallbacks: Sequence[str] = ()) -> dict[str, Any]:
+    """Return Django's settings of the PostgreSQL that a URL names; the fallbacks are other variables, in order.
 
     The URL stays out of the error: it holds a password.
     """
-    url = os.environ.get(name, "") or text(fallback or name)
+    names_in_order = [name, *fallbacks]
+    url = next(filter(None, map(os.environ.get, names_in_order)), "") or text(names_in_order[-1])
     try:
         config: dict[str, Any] = environ.Env.db_url_config(url) if url.startswith(SCHEMES) else {}
     except Exception as error:

@@ -112,13 +112,18 @@ _DATABASE_DEFAULTS = {
 }
 DATABASES = {
     "default": {**_DATABASE_DEFAULTS, **env.database("DATABASE_URL")},
-    "registry": {**_DATABASE_DEFAULTS, **env.database("REGISTRY_DATABASE_URL", fallback="DATABASE_URL")},
+    "registry": {**_DATABASE_DEFAULTS, **env.database("REGISTRY_DATABASE_URL", fallbacks=["DATABASE_URL"])},
+    # Read and written by background migrations alone; Django's migrations never run there.
+    "rails": {
+        **_DATABASE_DEFAULTS,
+        **env.database("RAILS_DATABASE_URL", fallbacks=["REGISTRY_DATABASE_URL", "DATABASE_URL"]),
+    },
 }
 for _database in DATABASES.values():
     _database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
 DATABASE_ROUTERS = ["registry_project.routers.RegistryRouter"]
 
-if SCHEMA_OWNER == "gitlab" and env.are_one_database(*DATABASES.values()):
+if SCHEMA_OWNER == "gitlab" and env.are_one_database(DATABASES["default"], DATABASES["registry"]):
     raise ImproperlyConfigured(
         "REGISTRY_SCHEMA_OWNER=gitlab: DATABASE_URL and REGISTRY_DATABASE_URL name the same database. "
         "Django's own tables must stay out of GitLab's: point DATABASE_URL at another database."
@@ -131,17 +136,57 @@ SCHEMA_LOCK_TIMEOUT_SECONDS = env.seconds("REGISTRY_SCHEMA_LOCK_TIMEOUT", defaul
 SCHEMA_STATEMENT_TIMEOUT_SECONDS = env.seconds("REGISTRY_SCHEMA_STATEMENT_TIMEOUT", default=0.0)
 SCHEMA_MIGRATOR_WAIT_SECONDS = env.seconds("REGISTRY_SCHEMA_MIGRATOR_WAIT", default=600.0)
 
+# --- Background migrations --------------------------------------------------------------------------------------
+
+BBM_JOB_INTERVAL_SECONDS = env.seconds("REGISTRY_BBM_JOB_INTERVAL", default=2.0)
+BBM_JOB_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_JOB_TIMEOUT", default=180.0)
+BBM_MAX_ATTEMPTS = env.positive("REGISTRY_BBM_MAX_ATTEMPTS", default=5)
+BBM_GRACE_SECONDS = env.seconds("REGISTRY_BBM_GRACE", default=30.0)
+BBM_STOP_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_STOP_TIMEOUT", default=30.0)
+BBM_TARGET_SECONDS = env.seconds("REGISTRY_BBM_TARGET", default=60.0)
+BBM_MAX_PENDING_WAL_SEGMENTS = env.count("REGISTRY_BBM_MAX_PENDING_WAL_SEGMENTS", default=42)
+BBM_MAX_REPLICA_LAG_SECONDS = env.seconds("REGISTRY_BBM_MAX_REPLICA_LAG", default=10.0)
+BBM_MAX_LOCK_WAITERS = env.count("REGISTRY_BBM_MAX_LOCK_WAITERS", default=0)
+BBM_THROTTLE_ON_VACUUM = env.boolean("REGISTRY_BBM_THROTTLE_ON_VACUUM", default=True)
+BBM_THROTTLE_HOOK = env.text("REGISTRY_BBM_THROTTLE_HOOK", default="")
+
+# --- The registry's own HTTP API, for background migrations that ask it ---------------------------------------------
+
+REGISTRY_API_URL = env.text("REGISTRY_API_URL", default="")
+_KEY_FROM_FILE = env.file_text("REGISTRY_API_SIGNING_KEY_FILE")
+REGISTRY_API_SIGNING_KEY = env.text("REGISTRY_API_SIGNING_KEY", default=_KEY_FROM_FILE)
+REGISTRY_API_TOKEN_ISSUER = env.text("REGISTRY_API_TOKEN_ISSUER", default="gitlab-issuer")
+REGISTRY_API_TIMEOUT_SECONDS = env.seconds("REGISTRY_API_TIMEOUT", default=10.0)
+REGISTRY_API_CONCURRENCY = env.positive("REGISTRY_API_CONCURRENCY", default=10)
+
 # --- Import -----------------------------------------------------------------------------------------------------
 
 IMPORT_CONCURRENCY = env.positive("REGISTRY_IMPORT_CONCURRENCY", default=8)
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
+_MIGRATIONS_LOG = env.log_file("REGISTRY_MIGRATIONS_LOG")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "json": {"()": "registry_project.logs.JsonLines"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        # Opened by its first line, and anew when the file was rotated away.
+        "migrations": {
+            "class": "logging.handlers.WatchedFileHandler",
+            "filename": _MIGRATIONS_LOG,
+            "delay": True,
+            "formatter": "json",
+        }
+        if _MIGRATIONS_LOG
+        else {"class": "logging.StreamHandler", "formatter": "json"},
+    },
+    # One line per row that a background migration decided about: wanted whatever LOG_LEVEL says.
+    "loggers": {"migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False}},
     "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default="WARNING")},
 }
 structlog.configure(

@@ -12,7 +12,9 @@ import pytest
 from django.conf import settings
 from django.db import connections
 from psycopg import sql
+from pytest_django import DjangoDbBlocker
 
+from registry_project.control_tables import ensure_control_tables
 from registry_project.management.commands.quickstart import unpack_tree
 from schema_migrations.journal import Author
 from schema_migrations.loader import load_migrations
@@ -30,6 +32,16 @@ EMPTY_TABLES = """
     DELETE FROM container_repositories;
     DELETE FROM routes;
     DELETE FROM batched_background_migration_jobs;
+    DELETE FROM batched_background_migrations
+    WHERE id NOT IN (SELECT id FROM batched_background_migrations ORDER BY id LIMIT 65);
+    UPDATE batched_background_migrations
+    SET status = 1, failure_error_code = NULL, started_at = NULL, finished_at = NULL, updated_at = NULL,
+        total_tuple_count = NULL
+    WHERE status <> 1
+        OR num_nonnulls(failure_error_code, started_at, finished_at, updated_at, total_tuple_count) > 0;
+    DELETE FROM registry_admin.background_migration_controls;
+    DELETE FROM registry_admin.background_migration_events;
+    DELETE FROM registry_admin.background_migration_job_progress;
     DELETE FROM media_types WHERE id NOT IN (SELECT id FROM media_types ORDER BY id LIMIT 103);
 """
 _numbers = itertools.count(1)
@@ -75,6 +87,15 @@ def migrate(database: Database) -> None:
         ).up(Selection())
 
 
+def create_control_tables(database: Database) -> None:
+    """Run Django's migrations of our own tables, with the alias pointed at this database meanwhile."""
+    connection = connections["registry"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(connection.settings_dict, "NAME", database.url.rpartition("/")[2])
+        ensure_control_tables()
+        connection.close()
+
+
 def drop(database: Database) -> None:
     """Drop a database, whoever is still connected: its many files would make the end of a run long."""
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
@@ -99,16 +120,18 @@ def create_database() -> Iterator[Callable[..., Database]]:
 
 
 @pytest.fixture(scope="session")
-def template_database(create_database: Callable[..., Database]) -> Database:
-    """A database with the whole schema, to be copied and never connected to."""
+def template_database(create_database: Callable[..., Database], django_db_blocker: DjangoDbBlocker) -> Database:
+    """A database with the whole schema and the control tables, to be copied and never connected to."""
     database = create_database(TEMPLATE)
     migrate(database)
+    with django_db_blocker.unblock():
+        create_control_tables(database)
     return database
 
 
 @pytest.fixture(scope="session")
 def migrated_database(create_database, template_database) -> Iterator[psycopg.Connection]:
-    """A connection to a database that holds the whole schema and nothing of Django's; for reading."""
+    """A connection to a database that holds the whole schema and nothing of Django's own; for reading."""
     with create_database(template=TEMPLATE).connect() as connection:
         yield connection
 

@@ -6,12 +6,14 @@ import http.client
 import io
 import json
 import random
+import re
 import shutil
 import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +21,28 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.tokens import TokenAuth
+
 OCI_IMAGE = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+TINY_CONFIG = b"{}"
+TINY_IMAGE = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": OCI_IMAGE,
+        "config": {
+            "mediaType": OCI_CONFIG,
+            "digest": f"sha256:{hashlib.sha256(TINY_CONFIG).hexdigest()}",
+            "size": len(TINY_CONFIG),
+        },
+        "layers": [],
+    }
+).encode()
 CREATED = "2026-01-01T00:00:00Z"
 START_SECONDS = 20.0
+PUSHERS = 8  # threads
 
 
 def require_programs(*programs: str, packages: Sequence[str] = ()) -> None:
@@ -91,64 +109,114 @@ class OciLayout:
 
 @dataclass(frozen=True)
 class Registry:
-    """A running docker-registry; its storage tree lies below `root`."""
+    """A running docker-registry; its storage tree lies below `root`. With `auth` it asks for tokens."""
 
     root: Path
     port: int
+    auth: TokenAuth | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
 
     def push(self, layout: OciLayout, name: str, target: str, *, docker: bool = False, whole: bool = False) -> None:
         """Copy an image of a layout to `repository:tag`, as Docker schema 2 if asked; `whole` for an index."""
         options = [*(["--all"] if whole else []), *(["--format", "v2s2"] if docker else [])]
         destination = f"docker://127.0.0.1:{self.port}/{target}"
+        options += self._token_option("--dest-registry-token", target)
         _skopeo("copy", *options, "--dest-tls-verify=false", f"oci:{layout.path}:{name}", destination)
 
     def tags(self, repository: str) -> set[str]:
         """Return what `skopeo list-tags` answers."""
-        found = _skopeo("list-tags", "--tls-verify=false", f"docker://127.0.0.1:{self.port}/{repository}")
+        options = ["--tls-verify=false", *self._token_option("--registry-token", repository)]
+        found = _skopeo("list-tags", *options, f"docker://127.0.0.1:{self.port}/{repository}")
         return set(json.loads(found)["Tags"])
 
     def raw(self, reference: str) -> bytes:
         """Return a manifest's bytes, by `repository:tag` or `repository@digest`."""
-        return _skopeo("inspect", "--tls-verify=false", "--raw", f"docker://127.0.0.1:{self.port}/{reference}")
+        options = ["--tls-verify=false", "--raw", *self._token_option("--registry-token", reference)]
+        return _skopeo("inspect", *options, f"docker://127.0.0.1:{self.port}/{reference}")
 
     def inspect(self, reference: str) -> dict[str, Any]:
         """Return what `skopeo inspect` answers for an image."""
-        answer = _skopeo("inspect", "--tls-verify=false", f"docker://127.0.0.1:{self.port}/{reference}")
+        options = ["--tls-verify=false", *self._token_option("--registry-token", reference)]
+        answer = _skopeo("inspect", *options, f"docker://127.0.0.1:{self.port}/{reference}")
         return dict(json.loads(answer))
 
     def put_manifest(self, repository: str, reference: str, content: bytes, *, media_type: str) -> None:
         """Upload a manifest as it is, for kinds that skopeo does not make."""
+        self._request("PUT", f"/v2/{repository}/manifests/{reference}", 201, content=content, media_type=media_type)
+
+    def put_tags(self, repository: str, *tags: str) -> None:
+        """Make a repository of one tiny image with these tags, many times faster than skopeo."""
+        location = self._request("POST", f"/v2/{repository}/blobs/uploads/", 202)
+        self._request("PUT", f"{location}&digest={_digest(TINY_CONFIG)}", 201, content=TINY_CONFIG)
+        for tag in tags:
+            self.put_manifest(repository, tag, TINY_IMAGE, media_type=OCI_IMAGE)
+
+    def put_repositories(self, tags: Mapping[str, Sequence[str]]) -> None:
+        """Make many repositories of one tiny image at once: the tags of each, by its path."""
+        with ThreadPoolExecutor(PUSHERS) as pool:
+            for done in [pool.submit(self.put_tags, repository, *names) for repository, names in tags.items()]:
+                done.result()
+
+    def empty(self, repository: str) -> None:
+        """Delete the tiny image of a repository and so all of its tags; the repository stays."""
+        self._request("DELETE", f"/v2/{repository}/manifests/{_digest(TINY_IMAGE)}", 202)
+
+    def _token_option(self, option: str, reference: str) -> list[str]:
+        return [option, self.auth.token(re.split("[:@]", reference)[0])] if self.auth else []
+
+    def _request(
+        self,
+        method: str,
+        target: str,
+        status: int,
+        *,
+        content: bytes = b"",
+        media_type: str = "application/octet-stream",
+    ) -> str:
+        """Send a request to a path or URL that holds `/v2/<repository>/`; return the answer's location."""
+        headers = {"Content-Type": media_type}
+        repository = re.split("/(?:blobs|manifests)/", target.partition("/v2/")[2])[0]
+        if self.auth:
+            headers["Authorization"] = f"Bearer {self.auth.token(repository)}"
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
         try:
-            headers = {"Content-Type": media_type}
-            connection.request("PUT", f"/v2/{repository}/manifests/{reference}", body=content, headers=headers)
+            connection.request(method, target.removeprefix(self.url), body=content, headers=headers)
             response = connection.getresponse()
-            assert response.status == 201, response.read()
+            assert response.status == status, response.read()
+            return response.getheader("Location", "")
         finally:
             connection.close()
 
 
 @contextmanager
-def running_registry(root: Path) -> Iterator[Registry]:
+def running_registry(root: Path, *, token_auth: bool = False) -> Iterator[Registry]:
     """Run docker-registry over a storage root, on a free port of this machine, until the block ends."""
     root.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    config = root.with_name(f"{root.name}.yml")
+    port, auth = free_port(), TokenAuth() if token_auth else None
+    config, bundle = root.with_name(f"{root.name}.yml"), root.with_name(f"{root.name}.crt")
+    if auth:
+        bundle.write_bytes(auth.certificate())
     config.write_text(
         f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
         f"storage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}, "
         f"maintenance: {{uploadpurging: {{enabled: false}}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        + (f"auth: {{token: {_auth_settings(auth, bundle)}}}\n" if auth else "")
     )
     process = subprocess.Popen(
         ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _wait_until_open(port, process)
-        yield Registry(root, port)
+        yield Registry(root, port, auth)
     finally:
         process.terminate()
         process.wait(timeout=START_SECONDS)
         config.unlink()
+        bundle.unlink(missing_ok=True)
 
 
 def push_sample(registry: Registry, scratch: Path) -> None:
@@ -176,6 +244,11 @@ def push_sample(registry: Registry, scratch: Path) -> None:
     descriptor = {"mediaType": OCI_INDEX, "digest": _digest(inner), "size": len(inner)}
     nested = _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor]})
     registry.put_manifest("group/app", "nested", nested, media_type=OCI_INDEX)
+
+
+def _auth_settings(auth: TokenAuth, bundle: Path) -> str:
+    settings = {"realm": auth.realm, "service": auth.service, "issuer": auth.issuer, "rootcertbundle": str(bundle)}
+    return json.dumps(settings)  # which is YAML too
 
 
 def _skopeo(command: str, *arguments: str) -> bytes:

@@ -26,6 +26,8 @@ pool_mode = transaction
 default_pool_size = 2
 """
 
+RECORDS = "SELECT schemaname FROM pg_tables WHERE tablename = 'django_migrations' ORDER BY 1"
+
 
 @pytest.fixture
 def pooled(scratch_copy, tmp_path_factory):
@@ -55,7 +57,11 @@ def _answering(database):
 
 
 def run(database, *arguments):
-    command = [sys.executable, "manage.py", "database", *arguments]
+    return manage(database, "database", *arguments)
+
+
+def manage(database, *arguments):
+    command = [sys.executable, "manage.py", *arguments]
     environment = {**os.environ, "DATABASE_URL": database.url}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -80,3 +86,17 @@ def test_importing_works(pooled, registry_tree):
     assert done.returncode == 0, done.stderr
     with pooled.connect() as connection:
         assert connection.execute("SELECT count(*) FROM tags").fetchone() == (11,)
+
+
+def test_django_s_migrate_works_and_leaves_nothing_in_a_session(pooled):
+    with pooled.connect() as connection:
+        connection.execute("DROP SCHEMA registry_admin CASCADE")
+    for applied in (2, 0):
+        done = manage(pooled, "migrate")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count("Applying background_migrations.0001_initial... OK") == applied
+    with pooled.connect() as one, pooled.connect() as two, one.transaction(), two.transaction():
+        for connection in (one, two):
+            assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
+            assert connection.execute("SHOW lock_timeout").fetchone() == ("0",)
+            assert connection.execute(RECORDS).fetchall() == [("public",), ("registry_admin",)]

@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from django.apps import apps
+from django.db import router
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = {
@@ -55,6 +57,12 @@ ELSEWHERE = {"REGISTRY_SCHEMA_OWNER": "gitlab"}
         ({"DATABASE_URL": "postgres://a@127.0.0.1:port/a"}, "DATABASE_URL is not a URL of the form postgres://"),
         ({"DATABASE_URL": "postgres://a@127.0.0.1:99999/a"}, "DATABASE_URL is not a URL of the form postgres://"),
         ({"REGISTRY_DATABASE_URL": "postgres://a@127.0.0.1/"}, "REGISTRY_DATABASE_URL is not a URL"),
+        ({"RAILS_DATABASE_URL": "garbage"}, "RAILS_DATABASE_URL is not a URL"),
+        ({"REGISTRY_MIGRATIONS_LOG": "/nowhere/at/all.log"}, "it must be a file in a directory that exists"),
+        ({"REGISTRY_MIGRATIONS_LOG": "/"}, "it must be a file in a directory that exists"),
+        ({"REGISTRY_API_SIGNING_KEY_FILE": "/nowhere"}, "names a file that cannot be read: No such file or directory."),
+        ({"REGISTRY_API_TIMEOUT": "soon"}, "it must be a number of seconds"),
+        ({"REGISTRY_API_CONCURRENCY": "0"}, "it must be a whole number, 1 or more"),
         (ELSEWHERE, "name the same database"),
         ({**ELSEWHERE, "REGISTRY_DATABASE_URL": "postgres://other:x@127.0.0.1:1/one"}, "name the same database"),
         ({**ELSEWHERE, "REGISTRY_DATABASE_URL": "postgres://somebody@localhost:1/one"}, "name the same database"),
@@ -79,6 +87,43 @@ def test_levels_may_be_written_small():
 def test_gitlab_s_database_beside_another_one_for_django_is_accepted():
     owner = {"REGISTRY_SCHEMA_OWNER": "gitlab", "REGISTRY_DATABASE_URL": "postgres://somebody@127.0.0.1:1/registry"}
     assert manage("check", **owner).returncode == 0
+
+
+def setting(expression, **changes):
+    """Return what the settings say in this environment."""
+    code = f"from registry_project import settings; print({expression})"
+    environment = {"PATH": os.environ["PATH"], **PRODUCTION, **changes}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+OTHER = {"REGISTRY_DATABASE_URL": "postgres://somebody@127.0.0.1:1/registry"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "one"),
+        (OTHER, "registry"),
+        ({**OTHER, "RAILS_DATABASE_URL": ""}, "registry"),
+        ({**OTHER, "RAILS_DATABASE_URL": "postgres://somebody@127.0.0.1:1/gitlab"}, "gitlab"),
+    ],
+)
+def test_rails_database_is_the_registry_s_unless_it_is_named(changes, name):
+    assert setting("settings.DATABASES['rails']['NAME']", **changes) == name
+
+
+def test_django_s_migrations_never_run_on_rails_database():
+    labels = [app.label for app in apps.get_app_configs()]
+    assert [label for label in labels if router.allow_migrate("rails", label)] == []
+
+
+def test_the_signing_key_may_lie_in_a_file(tmp_path):
+    file = tmp_path / "registry.key"
+    file.write_text("the key")
+    key = {"REGISTRY_API_SIGNING_KEY_FILE": str(file)}
+    assert setting("settings.REGISTRY_API_SIGNING_KEY", **key) == "the key"
+    assert setting("settings.REGISTRY_API_SIGNING_KEY", **key, REGISTRY_API_SIGNING_KEY="another") == "another"
 
 
 def test_every_variable_is_documented_and_nothing_else():

@@ -1,0 +1,194 @@
+"""What can be refused or go wrong with a background migration; each message names the thing and the next step."""
+
+from collections.abc import Sequence
+
+
+class BackgroundMigrationError(Exception):
+    """Base of this app's errors; `code` is stable, the message is for people."""
+
+    code = "background_migration"
+
+
+# --- Requests that are refused before anything changes ------------------------------------------------------------
+
+
+class UnknownMigrationError(BackgroundMigrationError):
+    """No background migration has this name or id."""
+
+    code = "unknown_migration"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no background migration {name!r}; `background_migrate status` lists them.")
+        self.name = name
+
+
+class InvalidTransitionError(BackgroundMigrationError):
+    """The migration is not in a status that allows this move."""
+
+    code = "invalid_transition"
+
+    def __init__(self, name: str, *, status: str, to: str) -> None:
+        super().__init__(f"Background migration {name!r} is {status}; it cannot become {to} from there.")
+        self.name, self.status, self.to = name, status, to
+
+
+class NothingToRetryError(BackgroundMigrationError):
+    """The migration has no failed job."""
+
+    code = "nothing_to_retry"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Background migration {name!r} has no failed job.")
+        self.name = name
+
+
+class InvalidControlError(BackgroundMigrationError):
+    """A control was given a value that makes no sense."""
+
+    code = "invalid_control"
+
+    def __init__(self, control: str, *, value: object, reason: str) -> None:
+        super().__init__(f"Control {control} cannot be {value!r}: {reason}.")
+        self.control, self.value, self.reason = control, value, reason
+
+
+class UnknownWorkFunctionError(BackgroundMigrationError):
+    """This release has no work function of this name."""
+
+    code = "unknown_work_function"
+
+    def __init__(self, name: str, *, known: Sequence[str]) -> None:
+        super().__init__(f"There is no work function {name!r} in this release; it has {', '.join(sorted(known))}.")
+        self.name, self.known = name, tuple(known)
+
+
+class UnknownStrategyError(BackgroundMigrationError):
+    """This release has no batching strategy of this name."""
+
+    code = "unknown_batching_strategy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no batching strategy {name!r} in this release.")
+        self.name = name
+
+
+class NotQueueableError(BackgroundMigrationError):
+    """The work function does not say which table it is for: a schema migration queues it."""
+
+    code = "not_queueable"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is queued by a schema migration: python manage.py database migrate up.")
+        self.name = name
+
+
+class AlreadyQueuedError(BackgroundMigrationError):
+    """A background migration of this name exists."""
+
+    code = "already_queued"
+
+    def __init__(self, name: str, *, status: str) -> None:
+        super().__init__(f"Background migration {name!r} is queued already; it is {status}.")
+        self.name, self.status = name, status
+
+
+class NothingToQueueError(BackgroundMigrationError):
+    """The table that a background migration is for holds no row."""
+
+    code = "nothing_to_queue"
+
+    def __init__(self, name: str, *, table: str) -> None:
+        super().__init__(f"{name} is not queued: {table} holds no row.")
+        self.name, self.table = name, table
+
+
+class GitLabWorkerError(BackgroundMigrationError):
+    """GitLab's own worker would stop for ever at a work function that it does not know."""
+
+    code = "gitlab_worker"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is not queued: the registry's own worker takes up the lowest unfinished background migration, "
+            "whatever it is, and stops at a work function that it does not know; everything behind it would wait. "
+            "Switch that worker off (database.backgroundmigrations.enabled: false) and give --gitlab-worker-stopped."
+        )
+        self.name = name
+
+
+# --- The database is not ready -------------------------------------------------------------------------------------
+
+
+class TablesMissingError(BackgroundMigrationError):
+    """The tables of background migrations, or our own beside them, are not there yet."""
+
+    code = "tables_missing"
+
+    def __init__(self, table: str, *, command: str) -> None:
+        super().__init__(f"Table {table} does not exist yet; make it with: python manage.py {command}")
+        self.table, self.command = table, command
+
+
+class UnsupportedServerError(BackgroundMigrationError):
+    """The server is too old."""
+
+    code = "unsupported_server"
+
+    def __init__(self, version: str, *, minimum: int) -> None:
+        super().__init__(f"PostgreSQL {minimum} or newer is needed; this server is {version}.")
+        self.version, self.minimum = version, minimum
+
+
+# --- A migration cannot be worked on -------------------------------------------------------------------------------
+
+
+class InvalidTableError(BackgroundMigrationError):
+    """The migration's table is not there, or not written as schema.table."""
+
+    code = "invalid_table"
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"Table {table!r} does not exist, or is not written as schema.table.")
+        self.table = table
+
+
+class InvalidColumnError(BackgroundMigrationError):
+    """A column that the migration needs is not there, or is not a whole number that batches can be cut by."""
+
+    code = "invalid_column"
+
+    def __init__(self, table: str, *, column: str, reason: str) -> None:
+        super().__init__(f"Column {column!r} of {table} {reason}.")
+        self.table, self.column, self.reason = table, column, reason
+
+
+class MissingNullIndexError(BackgroundMigrationError):
+    """The null strategy needs an index of the rows that are still NULL."""
+
+    code = "missing_null_index"
+
+    def __init__(self, table: str, *, column: str) -> None:
+        super().__init__(f"Table {table} has no valid index on ({column}) WHERE {column} IS NULL.")
+        self.table, self.column = table, column
+
+
+class GitLabBusyError(BackgroundMigrationError):
+    """GitLab's own worker is at work."""
+
+    code = "gitlab_busy"
+
+    def __init__(self) -> None:
+        super().__init__("GitLab's own worker is running a job in this database; try again when it has ended.")
+
+
+# --- A job fails ---------------------------------------------------------------------------------------------------
+
+
+class NoProgressError(BackgroundMigrationError):
+    """The work function was called for NULLs and removed none."""
+
+    code = "no_progress"
+
+    def __init__(self, table: str, *, column: str) -> None:
+        super().__init__(f"The work function changed no row, and {table} still has rows whose {column} is NULL.")
+        self.table, self.column = table, column

@@ -1,0 +1,274 @@
+"""Executes a claimed piece of a job in sub-batches and records each. Loops over sub-batches only; claims nothing."""
+
+import enum
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from background_migrations import locks, outcomes
+from background_migrations.batching import Batch, any_null, next_bounds
+from background_migrations.errors import NoProgressError
+from background_migrations.events import Fault
+from background_migrations.outcomes import Half
+from background_migrations.pieces import Claim
+from background_migrations.records import Rules
+from background_migrations.sessions import Session
+from background_migrations.situation import read_situation
+from background_migrations.status import Status
+from background_migrations.throttling import first_throttled
+from background_migrations.work import WorkContext, WorkStoppedError
+
+log = structlog.get_logger(__name__)
+
+GITLAB_PAUSE_SECONDS = 0.5
+THROTTLING_SECONDS = 5.0  # between looks at the signals while a job runs
+# By SQLSTATE: a statement's or a lock's time-out, an idle transaction's, a transaction's.
+TIMEOUTS = frozenset({"57014", "55P03", "25P03", "25P04"})
+WORKING = frozenset({Status.ACTIVE, Status.RUNNING})
+
+
+class Outcome(enum.Enum):
+    """What became of a claim."""
+
+    FINISHED = "finished"  # the piece is done
+    RELEASED = "released"  # given back, to be gone on with
+    FAILED = "failed"  # an attempt failed; it is recorded
+    LOST = "lost"  # somebody else has it by now
+
+
+class Refusal(enum.Enum):
+    """Why a sub-batch may not begin."""
+
+    GITLAB_WORKS = "GitLab's own worker is at work"
+    NOT_OURS = "the claim is somebody else's by now"
+    NOT_ACTIVE = "the migration is not active any more"
+
+
+class Watch(Protocol):
+    """Says when to stop, waits, and is told of each sub-batch that committed."""
+
+    def should_stop(self) -> bool: ...
+    def wait(self, seconds: float) -> None: ...
+    def advanced(self, claim: Claim, *, rows: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class _SubBatch:
+    """What is to be done in one transaction, and whether the piece ends with it."""
+
+    batch: Batch
+    last: bool
+    rows: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class JobRun:
+    """The execution of one claim, in one thread. A lost connection is raised; `fail` then records it on a new one."""
+
+    session: Session
+    claim: Claim
+    rules: Rules
+    watch: Watch
+    options: Mapping[str, Any] = field(default_factory=dict)
+    _next_value: int = field(init=False)
+    _sub_batches: int = field(init=False, default=0)
+    _rows: int = field(init=False, default=0)
+    _looked_at: float = field(init=False, default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._next_value = self.claim.piece.next_value
+
+    def execute(self) -> Outcome:
+        """Work the claim off until it is done, fails, or has to be given back. Raises when the connection is lost."""
+        try:
+            while (outcome := self._step()) is None:
+                pass
+        except WorkStoppedError:
+            return self._release()
+        except Exception as error:
+            if self.session.registry_is_lost:
+                raise
+            if isinstance(error, psycopg.errors.QueryCanceled) and self.watch.should_stop():
+                return self._release()
+            return self.fail(error)
+        self._log("job finished" if outcome is Outcome.FINISHED else f"job {outcome.value}")
+        return outcome
+
+    def fail(self, error: BaseException) -> Outcome:
+        """Record that this attempt failed, unless the claim is not ours any more."""
+        fault, claim, connection = Fault.of(error), self.claim, self.session.registry
+        # What got something done was no vain attempt.
+        exhausted = claim.piece.attempts >= self.rules.max_attempts and not self._sub_batches
+        with connection.transaction():
+            self._begin(connection)
+            if outcomes.holds(connection, claim) is None:
+                return Outcome.LOST
+            half = self._half() if exhausted and fault.sqlstate in TIMEOUTS else None
+            outcomes.fail(connection, claim, fault=fault, exhausted=exhausted, half=half, actor=self.rules.actor)
+        self._log("job failed", error=fault.error_class, text=fault.text)
+        return Outcome.FAILED
+
+    # --- One sub-batch --------------------------------------------------------------------------------------------
+
+    def _step(self) -> Outcome | None:
+        """Do one sub-batch, or give way; None: there is more to do."""
+        if self.watch.should_stop() or self._is_throttled():
+            return self._release()
+        done = self._external() if self.claim.function.is_external else self._local()
+        if done is Refusal.GITLAB_WORKS:
+            self.watch.wait(GITLAB_PAUSE_SECONDS)
+            return None
+        if done is Refusal.NOT_OURS:
+            return Outcome.LOST
+        if isinstance(done, Refusal):
+            return self._release()
+        self._sub_batches += 1
+        self._rows += done.rows
+        if not done.batch.null_strategy and not done.last:
+            self._next_value = done.batch.max_value + 1
+        self.watch.advanced(self.claim, rows=done.rows)
+        return Outcome.FINISHED if done.last else None
+
+    def _local(self) -> _SubBatch | Refusal:
+        """Let the work and its record commit as one."""
+        connection = self.session.registry
+        with connection.transaction():
+            if (refusal := self._enter(connection)) is not None:
+                return refusal
+            return self._record(connection, self._work(connection, self._sub_batch()))
+
+    def _external(self) -> _SubBatch | Refusal:
+        """Let the work commit by itself, then its record: no transaction is open on the registry while it waits."""
+        connection = self.session.registry
+        with connection.transaction():
+            if (refusal := self._enter(connection)) is not None:
+                return refusal
+            sub_batch = self._sub_batch()
+        done = self._work(self.session.connection(self.claim.function.database), sub_batch)
+        with connection.transaction():
+            self._begin(connection)
+            if outcomes.holds(connection, self.claim) is None:
+                return Refusal.NOT_OURS
+            return self._record(connection, done)
+
+    def _begin(self, connection: Connection) -> bool:
+        timeout = self.rules.timeout_of(self.claim.migration)
+        return locks.begin_work(connection, lock_timeout=0, statement_timeout=timeout)
+
+    def _enter(self, connection: Connection) -> Refusal | None:
+        if not self._begin(connection):
+            return Refusal.GITLAB_WORKS
+        status = outcomes.holds(connection, self.claim)
+        if status is None:
+            return Refusal.NOT_OURS
+        return None if status in WORKING else Refusal.NOT_ACTIVE
+
+    def _sub_batch(self) -> _SubBatch:
+        claim, piece = self.claim, self.claim.piece
+        if claim.migration.null_strategy:
+            left = piece.size - self._rows
+            size = min(piece.sub_batch_size or left, left)
+            batch = Batch(claim.target.table, claim.target.column, 0, 0, size, null_strategy=True)
+            return _SubBatch(batch, last=size == left)
+        size, end, last = piece.sub_batch_size or piece.size, piece.max_value, True
+        if piece.sub_batch_size:
+            with self._reading() as connection:
+                bounds = next_bounds(connection, claim.target, start=self._next_value, limit=end, size=size)
+            end, last = bounds.max_value, bounds.last
+        return _SubBatch(Batch(claim.target.table, claim.target.column, self._next_value, end, size), last)
+
+    def _work(self, connection: Connection, sub_batch: _SubBatch) -> _SubBatch:
+        claim = self.claim
+        context = WorkContext(
+            migration_name=claim.migration.name,
+            job_id=claim.piece.job_id,
+            options=self.options,
+            should_stop=self.watch.should_stop,
+        )
+        started = time.monotonic()
+        with connection.cursor() as cursor:
+            rows = claim.function.run(cursor, sub_batch.batch, context)
+        # Without a row done the null strategy has come to its end, or nowhere.
+        last = sub_batch.last or (sub_batch.batch.null_strategy and rows == 0)
+        return _SubBatch(sub_batch.batch, last, rows, time.monotonic() - started)
+
+    def _record(self, connection: Connection, done: _SubBatch) -> _SubBatch:
+        if done.batch.null_strategy and done.rows == 0 and not self._rows:
+            self._refuse_standstill(connection)
+        if done.last:
+            outcomes.finish(connection, self.claim, rows=done.rows, seconds=done.seconds)
+        else:
+            next_value = 0 if done.batch.null_strategy else done.batch.max_value + 1
+            outcomes.advance(connection, self.claim, next_value=next_value, rows=done.rows, seconds=done.seconds)
+        return done
+
+    def _refuse_standstill(self, connection: Connection) -> None:
+        """Raise when rows are left to do that nobody else is at: the next job would do nothing either."""
+        claim = self.claim
+        with self._reading() as reading:
+            if not any_null(reading, claim.target):
+                return
+        situation = read_situation(connection, claim.migration, function=claim.function, rules=self.rules)
+        if situation.live <= 1:
+            raise NoProgressError(claim.migration.table_name, column=claim.target.column)
+
+    # --- Giving back ----------------------------------------------------------------------------------------------
+
+    def _release(self) -> Outcome:
+        connection = self.session.registry
+        with connection.transaction():
+            self._begin(connection)
+            if outcomes.holds(connection, self.claim) is None:
+                return Outcome.LOST
+            outcomes.release(connection, self.claim)
+        return Outcome.RELEASED
+
+    def _is_throttled(self) -> bool:
+        if not self.rules.signals or time.monotonic() - self._looked_at < THROTTLING_SECONDS:
+            return False
+        self._looked_at = time.monotonic()
+        with self._reading() as connection:
+            return first_throttled(self.rules.signals, connection, table=self.claim.target.table) is not None
+
+    def _half(self) -> Half | None:
+        """Return where what is left can be cut in two; None when it is a single row."""
+        claim, piece = self.claim, self.claim.piece
+        size = piece.size
+        in_one_go = max(1, min(piece.sub_batch_size or size, size) // 2)
+        while (size := size // 2) >= 1:
+            sub_batch_size = in_one_go if in_one_go < size else 0
+            if claim.migration.null_strategy:
+                return Half(piece.max_value, size, sub_batch_size)
+            with self._reading() as connection:
+                bounds = next_bounds(connection, claim.target, start=self._next_value, limit=piece.max_value, size=size)
+            if not bounds.last:
+                return Half(bounds.max_value, size, sub_batch_size)
+        return None
+
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return self.session.reading(
+            self.claim.function.database, statement_timeout=self.rules.timeout_of(self.claim.migration)
+        )
+
+    def _log(self, event: str, **facts: Any) -> None:
+        claim = self.claim
+        log.info(
+            event,
+            component="registry.bbm.Worker",
+            bbm_id=claim.migration.id,
+            bbm_name=claim.migration.name,
+            job_id=claim.piece.job_id,
+            job_attempts=claim.piece.attempts,
+            job_start_id=claim.piece.next_value,
+            job_end_id=claim.piece.max_value,
+            sub_batch_count=self._sub_batches,
+            rows=self._rows,
+            **facts,
+        )

@@ -1,0 +1,222 @@
+"""What became of a claimed piece, written down: progress, end, release, failure. Each needs the claim still to hold.
+
+All of it is part of the open transaction of whoever calls.
+"""
+
+import datetime
+from dataclasses import dataclass
+
+from psycopg import Connection
+
+from background_migrations import events
+from background_migrations.events import Fault
+from background_migrations.pacing import retry_pause
+from background_migrations.pieces import Claim, Piece
+from background_migrations.records import MigrationRecord
+from background_migrations.status import FailureErrorCode, Status
+from background_migrations.throttling import Throttled
+from background_migrations.transitions import transition
+
+EARLY_FAILURE_JOBS = 50  # with fewer, chance decides
+
+# The lock on the job keeps everybody else from claiming it. The weak one on the piece lets heartbeats through, and
+# makes the server look at the newest version of its row after a wait.
+FENCE = """
+    SELECT m.status FROM public.batched_background_migration_jobs j
+    JOIN registry_admin.background_migration_job_progress p ON p.job_id = j.id
+    JOIN public.batched_background_migrations m ON m.id = j.batched_background_migration_id
+    WHERE j.id = %(job_id)s AND j.attempts = %(attempts)s AND j.status <> 2
+      AND p.id = %(piece_id)s AND p.claim = %(token)s
+    FOR NO KEY UPDATE OF j FOR KEY SHARE OF p
+"""
+ADVANCE = """
+    UPDATE registry_admin.background_migration_job_progress
+    SET next_value = %(next_value)s, rows = rows + %(rows)s, seconds = seconds + %(seconds)s,
+        seen_at = clock_timestamp()
+    WHERE id = %(piece_id)s
+"""
+FINISH = """
+    WITH piece AS (
+        UPDATE registry_admin.background_migration_job_progress
+        SET rows = rows + %(rows)s, seconds = seconds + %(seconds)s, claim = NULL, seen_at = clock_timestamp(),
+            ended_at = clock_timestamp(), finished_at = clock_timestamp()
+        WHERE id = %(piece_id)s
+    )
+    UPDATE public.batched_background_migration_jobs
+    SET status = 2, finished_at = clock_timestamp(), updated_at = clock_timestamp(), failure_error_code = NULL
+    WHERE id = %(job_id)s AND NOT EXISTS (
+        SELECT FROM registry_admin.background_migration_job_progress o
+        WHERE o.job_id = %(job_id)s AND o.id <> %(piece_id)s AND o.finished_at IS NULL
+    )
+"""
+RELEASE = """
+    WITH piece AS (
+        UPDATE registry_admin.background_migration_job_progress
+        SET claim = NULL, attempts = %(attempts)s, seen_at = clock_timestamp() WHERE id = %(piece_id)s
+    )
+    UPDATE public.batched_background_migration_jobs SET attempts = %(attempts)s, updated_at = clock_timestamp()
+    WHERE id = %(job_id)s
+"""
+FAIL = """
+    WITH piece AS (
+        UPDATE registry_admin.background_migration_job_progress
+        SET claim = NULL, ended_at = clock_timestamp(), retry_at = clock_timestamp() + %(pause)s,
+            set_aside = %(set_aside)s, attempts = %(attempts)s, max_value = %(max_value)s, size = %(size)s,
+            sub_batch_size = %(sub_batch_size)s
+        WHERE id = %(piece_id)s
+    )
+    UPDATE public.batched_background_migration_jobs
+    SET status = 3, failure_error_code = %(code)s, attempts = %(attempts)s, updated_at = clock_timestamp()
+    WHERE id = %(job_id)s
+"""
+SPLIT_OFF = """
+    INSERT INTO registry_admin.background_migration_job_progress
+        (job_id, background_migration_id, min_value, max_value, next_value, size, sub_batch_size, attempts)
+    SELECT job_id, background_migration_id, %(start)s, max_value, %(start)s, %(size)s, %(sub_batch_size)s, 0
+    FROM registry_admin.background_migration_job_progress WHERE id = %(piece_id)s
+"""
+FAILED_JOBS = """
+    SELECT count(DISTINCT p.job_id) FROM registry_admin.background_migration_job_progress p
+    JOIN public.batched_background_migration_jobs j ON j.id = p.job_id AND j.failure_error_code IS NOT NULL
+    WHERE p.background_migration_id = %(id)s AND p.finished_at IS NULL
+"""
+ALL_JOBS = (
+    "SELECT count(*) FROM public.batched_background_migration_jobs WHERE batched_background_migration_id = %(id)s"
+)
+RESET = """
+    WITH pieces AS (
+        UPDATE registry_admin.background_migration_job_progress
+        SET attempts = 0, set_aside = false, retry_at = NULL
+        WHERE background_migration_id = %(id)s AND finished_at IS NULL AND claim IS NULL
+        RETURNING job_id
+    )
+    UPDATE public.batched_background_migration_jobs j SET attempts = 0, updated_at = clock_timestamp()
+    WHERE batched_background_migration_id = %(id)s AND status <> 2 AND failure_error_code IS NOT NULL
+      AND NOT EXISTS (
+          SELECT FROM registry_admin.background_migration_job_progress p
+          WHERE p.job_id = j.id AND p.finished_at IS NULL AND p.claim IS NOT NULL
+      )
+    RETURNING id
+"""
+NOTE_THROTTLED = """
+    INSERT INTO registry_admin.background_migration_controls
+        (background_migration_id, throttled_by, throttled_reason, throttled_at)
+    VALUES (%(id)s, %(signal)s, %(reason)s, clock_timestamp())
+    ON CONFLICT (background_migration_id) DO UPDATE SET throttled_by = excluded.throttled_by,
+        throttled_reason = excluded.throttled_reason, throttled_at = excluded.throttled_at
+"""
+
+
+@dataclass(frozen=True)
+class Half:
+    """Where a piece is cut in two: the first ends at `end`, the second starts behind it; `size` rows each, at most."""
+
+    end: int
+    size: int
+    sub_batch_size: int
+
+
+def holds(connection: Connection, claim: Claim) -> Status | None:
+    """Lock the claimed job and return its migration's status; None when the claim is not ours any more."""
+    values = {"token": claim.token, "attempts": claim.piece.attempts, **_ids(claim.piece)}
+    row = connection.execute(FENCE, values).fetchone()
+    return Status(row[0]) if row else None
+
+
+def advance(connection: Connection, claim: Claim, *, next_value: int, rows: int, seconds: float) -> None:
+    """Record a sub-batch."""
+    values = {"next_value": next_value, "rows": rows, "seconds": seconds, **_ids(claim.piece)}
+    connection.execute(ADVANCE, values)
+
+
+def finish(connection: Connection, claim: Claim, *, rows: int, seconds: float) -> None:
+    """Record the last sub-batch of a piece; with the last piece its job is finished and has no failure any more."""
+    connection.execute(FINISH, {"rows": rows, "seconds": seconds, **_ids(claim.piece)})
+
+
+def release(connection: Connection, claim: Claim) -> None:
+    """Give a piece back without counting the attempt: somebody may go on with it at once."""
+    counted = not claim.piece.has_moved  # see Turn: a piece that had moved was taken without counting
+    attempts = claim.piece.attempts - counted
+    connection.execute(RELEASE, {"attempts": attempts, **_ids(claim.piece)})
+
+
+def fail(connection: Connection, claim: Claim, *, fault: Fault, exhausted: bool, half: Half | None, actor: str) -> None:
+    """Record a failed attempt: the piece waits for the next one, is cut in two, or is set aside."""
+    piece = claim.piece
+    kind = "job_split" if half else "job_set_aside" if exhausted else "job_failed"
+    values = {
+        "pause": datetime.timedelta(seconds=retry_pause(piece.attempts)),
+        "set_aside": exhausted and half is None,
+        "attempts": 0 if half else piece.attempts,
+        "max_value": half.end if half else piece.max_value,
+        "size": half.size if half else piece.size,
+        "sub_batch_size": half.sub_batch_size if half else piece.sub_batch_size,
+        "code": int(FailureErrorCode.UNKNOWN),
+        **_ids(piece),
+    }
+    if half is not None and half.end < piece.max_value:
+        second = {"start": half.end + 1, "size": half.size, "sub_batch_size": half.sub_batch_size, **_ids(piece)}
+        connection.execute(SPLIT_OFF, second)
+    connection.execute(FAIL, values)
+    events.add(connection, kind, migration=claim.reference, actor=actor, job_id=piece.job_id, fault=fault)
+    fail_early(connection, claim.migration, actor=actor)
+
+
+def fail_early(connection: Connection, migration: MigrationRecord, *, actor: str) -> None:
+    """Fail a migration of which more than half of its jobs, at least 50, have failed and not succeeded since."""
+    values = {"id": migration.id}
+    ((failed,),) = connection.execute(FAILED_JOBS, values)
+    if failed * 2 <= EARLY_FAILURE_JOBS:
+        return
+    ((jobs,),) = connection.execute(ALL_JOBS, values)
+    if jobs >= EARLY_FAILURE_JOBS and failed * 2 > jobs:
+        reason = f"{failed} of its first {jobs} jobs failed"
+        code = FailureErrorCode.UNKNOWN
+        transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=reason, code=code)
+
+
+def give_up_abandoned(connection: Connection, migration: MigrationRecord, *, piece: Piece, actor: str) -> None:
+    """Set a piece aside whose every worker vanished."""
+    values = {
+        "pause": datetime.timedelta(),
+        "set_aside": True,
+        "attempts": piece.attempts,
+        "max_value": piece.max_value,
+        "size": piece.size,
+        "sub_batch_size": piece.sub_batch_size,
+        "code": int(FailureErrorCode.UNKNOWN),
+        **_ids(piece),
+    }
+    connection.execute(FAIL, values)
+    reason = f"{_vanished(piece)} in attempt {piece.attempts}, the last one"
+    reference = (migration.id, migration.name)
+    events.add(connection, "job_set_aside", migration=reference, actor=actor, job_id=piece.job_id, reason=reason)
+
+
+def tell_abandoned(connection: Connection, migration: MigrationRecord, *, piece: Piece, actor: str) -> None:
+    """Write down that a piece was taken from a worker that vanished."""
+    reference = (migration.id, migration.name)
+    events.add(
+        connection, "job_abandoned", migration=reference, actor=actor, job_id=piece.job_id, reason=_vanished(piece)
+    )
+
+
+def reset_attempts(connection: Connection, migration_id: int) -> int:
+    """Give the failed jobs of a migration new attempts, at once; return how many jobs."""
+    return connection.execute(RESET, {"id": migration_id}).rowcount
+
+
+def note_throttled(connection: Connection, migration: MigrationRecord, throttled: Throttled | None) -> None:
+    """Write down what keeps a migration from running now, or that nothing does; silent when nothing changed."""
+    signal, reason = (throttled.signal, throttled.reason) if throttled else ("", "")
+    if (signal, reason) != (migration.controls.throttled_by, migration.controls.throttled_reason):
+        connection.execute(NOTE_THROTTLED, {"id": migration.id, "signal": signal, "reason": reason})
+
+
+def _ids(piece: Piece) -> dict[str, int]:
+    return {"piece_id": piece.id, "job_id": piece.job_id}
+
+
+def _vanished(piece: Piece) -> str:
+    return f"worker {piece.worker} showed no sign of life any more"

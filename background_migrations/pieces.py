@@ -1,0 +1,183 @@
+"""Jobs and the pieces they are worked off in: all SQL that makes, claims and reads them. Decides nothing.
+
+A job is a row of GitLab's table. Its pieces are ours: one, until a time-out splits it. One piece of a job is worked on
+at a time, so that the job's own attempts can serve as a fence against GitLab's worker.
+"""
+
+import datetime
+import uuid
+from dataclasses import dataclass
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from background_migrations.batching import Bounds, Target
+from background_migrations.records import MigrationRecord
+from background_migrations.status import Status
+from background_migrations.work import WorkFunction
+
+DUE = """
+    SELECT p.id, p.job_id, p.next_value, p.max_value, p.size, p.sub_batch_size,
+        greatest(p.attempts, j.attempts)::int AS attempts, p.claim IS NOT NULL AS abandoned, p.worker,
+        p.claim IS NOT NULL AND p.next_value > p.claimed_value AS has_moved, p.claimed_value
+    FROM registry_admin.background_migration_job_progress p
+    JOIN public.batched_background_migration_jobs j ON j.id = p.job_id
+    WHERE p.background_migration_id = %(id)s AND p.finished_at IS NULL AND NOT p.set_aside AND j.status <> 2
+      AND CASE
+          WHEN p.claim IS NULL THEN coalesce(p.retry_at <= statement_timestamp(), true)
+          ELSE p.seen_at <= statement_timestamp() - %(grace)s
+      END
+      AND NOT EXISTS (
+          SELECT FROM registry_admin.background_migration_job_progress o
+          WHERE o.job_id = p.job_id AND o.id <> p.id AND o.finished_at IS NULL AND o.claim IS NOT NULL
+            AND o.seen_at > statement_timestamp() - %(grace)s
+      )
+    ORDER BY p.id LIMIT 1 FOR NO KEY UPDATE OF p, j SKIP LOCKED
+"""
+TAKE = """
+    WITH job AS (
+        UPDATE public.batched_background_migration_jobs
+        SET status = %(unfinished)s, attempts = %(attempts)s, updated_at = clock_timestamp()
+        WHERE id = %(job_id)s
+    )
+    UPDATE registry_admin.background_migration_job_progress
+    SET claim = %(claim)s, worker = %(worker)s, attempts = %(attempts)s, claimed_value = next_value,
+        claimed_at = clock_timestamp(), seen_at = clock_timestamp(), ended_at = NULL, retry_at = NULL
+    WHERE id = %(piece_id)s
+"""
+CUT = """
+    WITH job AS (
+        INSERT INTO public.batched_background_migration_jobs
+            (batched_background_migration_id, min_value, max_value, status, attempts, started_at)
+        VALUES (%(id)s, %(min)s, %(max)s, %(unfinished)s, 1, clock_timestamp())
+        RETURNING id
+    )
+    INSERT INTO registry_admin.background_migration_job_progress
+        (job_id, background_migration_id, min_value, max_value, next_value, size, sub_batch_size, attempts, claim,
+         worker, claimed_at, claimed_value, seen_at)
+    SELECT id, %(id)s, %(min)s, %(max)s, %(min)s, %(size)s, %(sub_batch_size)s, 1, %(claim)s, %(worker)s,
+        clock_timestamp(), %(min)s, clock_timestamp()
+    FROM job RETURNING id, job_id
+"""
+# No index serves this: it is asked once nothing else is left.
+ADOPT = """
+    INSERT INTO registry_admin.background_migration_job_progress
+        (job_id, background_migration_id, min_value, max_value, next_value, size, sub_batch_size, attempts)
+    SELECT id, batched_background_migration_id, min_value, max_value, min_value, %(size)s, %(sub_batch_size)s, 0
+    FROM public.batched_background_migration_jobs j
+    WHERE batched_background_migration_id = %(id)s AND status <> 2
+      AND NOT EXISTS (SELECT FROM registry_admin.background_migration_job_progress WHERE job_id = j.id)
+"""
+RECENT = """
+    SELECT size, seconds FROM registry_admin.background_migration_job_progress
+    WHERE background_migration_id = %(id)s AND ended_at IS NOT NULL AND finished_at IS NOT NULL
+    ORDER BY ended_at DESC LIMIT %(jobs)s
+"""
+# Whoever finished these jobs, nobody needs to look at them again.
+CLOSE = """
+    UPDATE registry_admin.background_migration_job_progress SET claim = NULL, finished_at = clock_timestamp()
+    WHERE background_migration_id = %(id)s AND finished_at IS NULL
+"""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is left of a part of a job: the rows from `next_value` to `max_value`, both inclusive."""
+
+    id: int
+    job_id: int
+    next_value: int
+    max_value: int
+    size: int  # rows
+    sub_batch_size: int  # rows in one transaction; 0: all of them
+    attempts: int  # the fence: the job's row must still say so
+    abandoned: bool = False  # its last worker showed no sign of life any more
+    worker: str = ""
+    has_moved: bool = False  # the attempt that was abandoned had committed something
+    claimed_value: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A piece that is ours to work on, as long as the token stands beside it."""
+
+    migration: MigrationRecord
+    function: WorkFunction
+    target: Target
+    token: uuid.UUID
+    piece: Piece
+
+    @property
+    def reference(self) -> tuple[int, str]:
+        """The id and name of its migration."""
+        return self.migration.id, self.migration.name
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who claims, and how the jobs of others shall see an unfinished one."""
+
+    worker: str
+    unfinished: Status
+
+
+def due_piece(connection: Connection, migration_id: int, *, grace: float) -> Piece | None:
+    """Return a piece whose time has come or that was abandoned, and lock it and its job."""
+    values = {"id": migration_id, "grace": datetime.timedelta(seconds=grace)}
+    with connection.cursor(row_factory=class_row(Piece)) as cursor:
+        return cursor.execute(DUE, values).fetchone()
+
+
+def take_piece(connection: Connection, piece: Piece, *, token: uuid.UUID, attempts: int, holder: Holder) -> None:
+    """Put our token on a piece."""
+    values = {
+        "piece_id": piece.id,
+        "job_id": piece.job_id,
+        "attempts": attempts,
+        "claim": token,
+        "worker": holder.worker,
+        "unfinished": int(holder.unfinished),
+    }
+    connection.execute(TAKE, values)
+
+
+def cut_job(
+    connection: Connection,
+    migration_id: int,
+    *,
+    bounds: Bounds,
+    sizes: tuple[int, int],
+    token: uuid.UUID,
+    holder: Holder,
+) -> Piece:
+    """Make the next job, of one piece with our token on it; `sizes` are rows in all and in one transaction."""
+    size, sub_batch_size = sizes
+    values = {
+        "id": migration_id,
+        "min": bounds.min_value,
+        "max": bounds.max_value,
+        "size": size,
+        "sub_batch_size": sub_batch_size,
+        "claim": token,
+        "worker": holder.worker,
+        "unfinished": int(holder.unfinished),
+    }
+    ((piece_id, job_id),) = connection.execute(CUT, values)
+    return Piece(piece_id, job_id, bounds.min_value, bounds.max_value, size, sub_batch_size, attempts=1)
+
+
+def adopt_jobs(connection: Connection, migration_id: int, *, size: int, sub_batch_size: int) -> int:
+    """Make pieces of unfinished jobs that have none, which GitLab's worker cut; return how many."""
+    values = {"id": migration_id, "size": size, "sub_batch_size": sub_batch_size}
+    return connection.execute(ADOPT, values).rowcount
+
+
+def recent_jobs(connection: Connection, migration_id: int, *, jobs: int) -> list[tuple[int, float]]:
+    """Return rows and seconds of the last finished pieces, oldest first."""
+    found = connection.execute(RECENT, {"id": migration_id, "jobs": jobs}).fetchall()
+    return [(size, seconds) for size, seconds in reversed(found)]
+
+
+def close_pieces(connection: Connection, migration_id: int) -> None:
+    """Let go of what is left of a migration that is finished."""
+    connection.execute(CLOSE, {"id": migration_id})

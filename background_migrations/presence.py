@@ -1,0 +1,121 @@
+"""One connection of a worker process for what its threads share: signs of life for their claims, and being woken."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from background_migrations.sessions import Connect, is_direct
+from background_migrations.transitions import CHANNEL
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.5  # how long its end may take
+RECONNECT_SECONDS = 2.0
+BEATS_IN_GRACE = 4  # so that a lost one or two matter nothing
+
+BEAT = """
+    UPDATE registry_admin.background_migration_job_progress SET seen_at = clock_timestamp()
+    WHERE claim = ANY(%s) AND finished_at IS NULL
+"""
+
+
+class Bell:
+    """Lets threads wait for each other: until it rings, until the end, or for so long."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._rung = 0
+        self._stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether all is to end."""
+        return self._stopped
+
+    @property
+    def rung(self) -> int:
+        """How often it rang, for `wait`."""
+        return self._rung
+
+    def ring(self) -> None:
+        """Wake all who wait."""
+        with self._condition:
+            self._rung += 1
+            self._condition.notify_all()
+
+    def stop(self) -> None:
+        """Wake all, and let nobody wait any more. Safe to be called by a signal handler in the main thread."""
+        self._stopped = True
+        self.ring()  # the condition's lock is reentrant
+
+    def wait(self, seconds: float, *, since: int | None = None) -> None:
+        """Wait for so long, or until it rings; not at all when it rang after `since` or all is to end."""
+        with self._condition:
+            before = self._rung if since is None else since
+            self._condition.wait_for(lambda: self._stopped or self._rung != before, timeout=seconds)
+
+
+class Presence(threading.Thread):
+    """Tells the others that the claims of this process are alive, and rings the bell when there may be work.
+
+    Behind a pooler nobody can be woken: then waiting workers look by themselves.
+    """
+
+    def __init__(self, connect: Connect, *, grace: float, bell: Bell) -> None:
+        super().__init__(name="presence", daemon=True)
+        self._connect, self._bell = connect, bell
+        self._pause = grace / BEATS_IN_GRACE
+        self._claims: set[uuid.UUID] = set()
+        self._lock, self._ended = threading.Lock(), threading.Event()
+
+    @contextmanager
+    def holding(self, token: uuid.UUID) -> Iterator[None]:
+        """Keep a claim alive while the block runs."""
+        with self._lock:
+            self._claims.add(token)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._claims.discard(token)
+
+    def run(self) -> None:
+        """Beat and listen until the end; a lost connection is opened again."""
+        while not self._ended.is_set():
+            try:
+                with self._connect() as connection:
+                    self._attend(connection)
+            except psycopg.Error as error:
+                log.warning("presence lost its connection", error=str(error))
+                self._ended.wait(RECONNECT_SECONDS)
+
+    def end(self) -> None:
+        """Stop, and return when it has."""
+        self._ended.set()
+        if self.is_alive():
+            self.join(timeout=10 * LOOK_SECONDS)
+
+    def _attend(self, connection: Connection) -> None:
+        listens = is_direct(connection)
+        if listens:
+            connection.execute(f"LISTEN {CHANNEL}")
+        while not self._ended.is_set():
+            with self._lock:
+                claims = list(self._claims)
+            if claims:
+                connection.execute(BEAT, (claims,))
+            self._look(connection if listens else None, until=time.monotonic() + self._pause)
+
+    def _look(self, connection: Connection | None, *, until: float) -> None:
+        while not self._ended.is_set() and (left := until - time.monotonic()) > 0:
+            if connection is None:
+                self._ended.wait(left)
+                continue
+            for _ in connection.notifies(timeout=min(left, LOOK_SECONDS), stop_after=1):
+                self._bell.ring()

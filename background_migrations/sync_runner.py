@@ -1,0 +1,58 @@
+"""Runs background migrations now, to completion, without throttling: the loop behind `run` and installations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from psycopg import Connection
+
+from background_migrations import outcomes
+from background_migrations.status import Status
+from background_migrations.transitions import transition
+from background_migrations.worker import Worker
+
+STATUSES = """
+    SELECT id, name, status FROM public.batched_background_migrations
+    WHERE %(only)s::text[] IS NULL OR name = ANY(%(only)s::text[]) ORDER BY id
+"""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The names of migrations that were finished by this run, and why the others are not."""
+
+    finished: tuple[str, ...]
+    unfinished: Mapping[str, str]
+
+
+def prepare(connection: Connection, names: Sequence[str] | None, *, actor: str) -> None:
+    """Make paused and failed migrations active, and give failed jobs new attempts; one transaction."""
+    with connection.transaction():
+        statuses = _statuses(connection, names)
+        for migration_id, _, status in statuses:
+            if status is not Status.FINISHED:
+                outcomes.reset_attempts(connection, migration_id)
+        ids = [migration_id for migration_id, _, _ in statuses]
+        transition(connection, ids, to=Status.ACTIVE, actor=actor, reason="to be run now")
+
+
+def run_to_completion(worker: Worker, connection: Connection, names: Sequence[str] | None) -> RunResult:
+    """Run what is active or running among these migrations (None: all) until nothing more can be done."""
+    before = _statuses(connection, names)
+    pending = [name for _, name, status in before if status is not Status.FINISHED]
+    worker.only = pending
+    if pending:
+        worker.run()
+    after = _statuses(connection, pending)
+    finished = tuple(name for _, name, status in after if status is Status.FINISHED)
+    unfinished = {
+        name: worker.reasons.get(name, f"it is {status.label}")
+        for _, name, status in after
+        if status is not Status.FINISHED
+    }
+    return RunResult(finished, unfinished)
+
+
+def _statuses(connection: Connection, names: Sequence[str] | None) -> list[tuple[int, str, Status]]:
+    only = list(names) if names is not None else None
+    rows = connection.execute(STATUSES, {"only": only}).fetchall()
+    return [(migration_id, name, Status(status)) for migration_id, name, status in rows]

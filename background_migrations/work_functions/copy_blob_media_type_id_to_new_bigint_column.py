@@ -1,0 +1,15 @@
+"""Fills the wider twin of a blob's media_type_id, a column of later releases of the registry."""
+
+from dataclasses import replace
+
+from background_migrations.work_functions.columns import copy_column
+
+COPY_BLOB_MEDIA_TYPE_ID_TO_NEW_BIGINT_COLUMN = replace(
+    copy_column(
+        "media_type_id",
+        target="media_type_id_convert_to_bigint",
+        batch_size=100_000,
+        sub_batch_size=20_000,
+    ),
+    known_to_gitlab=True,
+)

@@ -1,0 +1,169 @@
+"""The loop of background migrations: claim, execute, wait; in as many threads as asked for, until stopped."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from background_migrations.claims import Claimer, Idle
+from background_migrations.jobs import JobRun, Outcome
+from background_migrations.pacing import idle_pause
+from background_migrations.pieces import Claim
+from background_migrations.presence import Bell, Presence
+from background_migrations.records import Rules
+from background_migrations.sessions import REGISTRY, Connect, Session
+from background_migrations.work import WorkFunction
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.2
+
+
+def _ignore(_claim: Claim, *, rows: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """Runs jobs in `concurrency` threads, each on connections of its own.
+
+    With `once` it ends by itself when nothing can be done any more, not even later. `reasons` then say, by the name
+    of the migration, what is in the way.
+    """
+
+    connect: Mapping[str, Connect]
+    functions: Mapping[str, WorkFunction]
+    rules: Rules
+    name: str
+    concurrency: int = 1
+    once: bool = False
+    only: Sequence[str] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    stop_seconds: float = 30.0  # after a stop: how long a sub-batch may go on before it is cancelled
+    on_advance: Callable[..., None] = _ignore
+    reasons: Mapping[str, str] = field(default_factory=dict, init=False)
+    counts: Counter[Outcome] = field(default_factory=Counter, init=False)
+    bell: Bell = field(default_factory=Bell, init=False)
+    _sessions: list[Session] = field(default_factory=list, init=False)
+
+    def run(self) -> bool:
+        """Work until stopped, or with `once` until nothing is left; say whether every thread came to its end."""
+        presence = Presence(self.connect[REGISTRY], grace=self.rules.grace, bell=self.bell)
+        threads = [
+            threading.Thread(target=self._lane, args=(presence,), name=f"lane-{number}", daemon=True)
+            for number in range(self.concurrency)
+        ]
+        for thread in (presence, *threads):
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads) and not self.bell.stopped:
+                self.bell.wait(LOOK_SECONDS)
+            return self._end(threads)
+        finally:
+            self.bell.stop()
+            presence.end()
+
+    def stop(self) -> None:
+        """Let every thread end after its sub-batch; may be called from anywhere, a signal handler too."""
+        self.bell.stop()
+
+    def _end(self, threads: Sequence[threading.Thread]) -> bool:
+        _join(threads, seconds=self.stop_seconds)
+        if any(thread.is_alive() for thread in threads):
+            log.warning("cancelling what still runs", seconds=self.stop_seconds)
+            for session in self._sessions:
+                session.cancel()
+            _join(threads, seconds=self.stop_seconds)
+        return not any(thread.is_alive() for thread in threads)
+
+    def _lane(self, presence: Presence) -> None:
+        session = Session(self.connect)
+        self._sessions.append(session)
+        try:
+            _Lane(self, session, presence).loop()
+        finally:
+            session.close()
+
+
+@dataclass
+class _Lane:
+    """One thread's loop. It is also the watch of the jobs it runs."""
+
+    worker: Worker
+    session: Session
+    presence: Presence
+    _interrupted: tuple[JobRun, BaseException] | None = None
+
+    def loop(self) -> None:
+        """Go from job to job until stopped; with `once`, until nothing is left."""
+        idle_turns = 0
+        while not self.should_stop():
+            rung = self.worker.bell.rung
+            pause: float | None = None
+            try:
+                outcome = self._turn()
+            except Exception as error:
+                # What is wrong now, a server away or a fault of ours, must not end the worker.
+                log.warning("turn failed", error=type(error).__name__, text=str(error))
+                self.session.close()
+            else:
+                if isinstance(outcome, Outcome):
+                    self.worker.counts[outcome] += 1
+                    idle_turns = 0
+                    continue
+                self.worker.reasons, pause = outcome.reasons, outcome.wait_seconds
+                if self.worker.once and pause is None:
+                    return
+            longest = idle_pause(idle_turns)
+            idle_turns += 1
+            self.worker.bell.wait(longest if pause is None else min(pause, longest), since=rung)
+
+    def should_stop(self) -> bool:
+        """Whether the worker is to end."""
+        return self.worker.bell.stopped
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless the worker is to end."""
+        self.worker.bell.wait(seconds)
+
+    def advanced(self, claim: Claim, *, rows: int) -> None:
+        """Pass on that a sub-batch committed."""
+        self.worker.on_advance(claim, rows=rows)
+
+    def _turn(self) -> Outcome | Idle:
+        self._settle_interrupted()
+        worker = self.worker
+        claimer = Claimer(
+            session=self.session,
+            functions=worker.functions,
+            rules=worker.rules,
+            worker=worker.name,
+            only=worker.only,
+        )
+        claim = claimer.next_claim()
+        if isinstance(claim, Idle):
+            return claim
+        job = JobRun(session=self.session, claim=claim, rules=worker.rules, watch=self, options=worker.options)
+        with self.presence.holding(claim.token):
+            try:
+                return job.execute()
+            except Exception as error:
+                self._interrupted = (job, error)
+                raise
+
+    def _settle_interrupted(self) -> None:
+        """Record on a new connection what became of a job whose connection was lost."""
+        if self._interrupted is not None:
+            job, error = self._interrupted
+            job.fail(error)
+            self._interrupted = None
+
+
+def _join(threads: Sequence[threading.Thread], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(timeout=max(deadline - time.monotonic(), 0))
