@@ -201,6 +201,6 @@ class Hook:
     def reason(self, _connection: Connection, table: tuple[str, str]) -> str | None:
         """Return its answer; where it raises, nobody knows that the work would do no harm."""
         try:
-            return self.ask(".".join(table))
+            return self.ask(".".join(table)) or None
         except Exception as error:
             return f"The throttling hook failed: {error!r}."

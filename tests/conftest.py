@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that use `committed_db`: pytest-django makes only the databases that some test's mark names."""
     for item in items:
         if "committed_db" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.django_db(transaction=True, databases=["default", "registry"]))
+            item.add_marker(pytest.mark.django_db(transaction=True, databases=["default", "registry", "rails"]))
 
 
 @dataclass(frozen=True)

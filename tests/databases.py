@@ -34,11 +34,12 @@ def throwaway_server(*, durable: bool = False) -> Iterator[EmbeddedPostgres]:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     """Start the server and point the settings at it, ahead of pytest-django's own hook."""
     stack = early_config.stash[SERVER] = ExitStack()
+    for name in [*os.environ]:
+        if name.startswith(("REGISTRY_", "RAILS_", "SKIP_POST_DEPLOYMENT_MIGRATIONS")):
+            del os.environ[name]
     os.environ["DATABASE_URL"] = stack.enter_context(throwaway_server()).start().url or ""
     os.environ["SECRET_KEY"] = "only-for-tests"
     os.environ["REGISTRY_HTTPS"] = "false"
-    for name in ("REGISTRY_DATABASE_URL", "REGISTRY_SCHEMA_OWNER", "SKIP_POST_DEPLOYMENT_MIGRATIONS"):
-        os.environ.pop(name, None)
     return (yield)
 
 

@@ -23,7 +23,7 @@ from background_migrations.throttling import (
     first_throttled,
 )
 from registry_project.embedded_postgres import EmbeddedPostgres, postmaster
-from tests.conftest import Database
+from tests.conftest import Database, drop
 from tests.databases import throwaway_server
 
 TABLE = ("public", "target")
@@ -103,6 +103,7 @@ class Archiving:
         return self.server.status().data_directory
 
     def open_archive(self) -> None:
+        """Also for the server's end: as long as it cannot archive what it has, it tries for seconds more."""
         (self.data / "archive_is_open").touch()
 
     def close_archive(self) -> None:
@@ -151,7 +152,7 @@ def archiving(server):
     with connect(server.start().url) as connection:
         archiving = Archiving(server, connection)
         yield archiving
-        archiving.open_archive()  # a server that stops tries for seconds more to archive what it has
+        archiving.open_archive()
 
 
 def test_an_archive_that_has_never_worked_is_counted_from_the_first_failure_and_42_segments_pass(archiving):
@@ -205,6 +206,7 @@ def test_without_an_archive_nothing_waits_for_it(archiving):
 
 
 def test_a_standby_is_not_asked_for_its_archive(archiving):
+    archiving.open_archive()
     (archiving.data / "standby.signal").touch()
     with archiving.restarted() as standby:
         assert scalar(standby, "SELECT pg_is_in_recovery() AND current_setting('archive_mode') = 'on'")
@@ -284,30 +286,30 @@ def test_a_replica_that_has_caught_up_is_not_late(primary, replicated):
 
 
 @pytest.fixture
-def connection(server):
-    with connect(server.start().url) as connection:
-        yield connection
-
-
-def test_whoever_only_stores_the_log_is_no_replica(server, connection):
-    programs, directory = server._programs(), server.status().data_directory.with_name("stored")
+def received(server):
+    """A server whose log is received and only stored."""
+    url, programs = server.start().url, server._programs()
+    directory = server.status().data_directory.with_name("stored")
     directory.mkdir()
     programs.give(directory)
     account = programs.account
-    receiver = subprocess.Popen(
-        [programs.directory / "pg_receivewal", "-D", directory, "-s", "1", "-d", server.status().url],
+    process = subprocess.Popen(
+        [programs.directory / "pg_receivewal", "-D", directory, "--status-interval=1", "-d", url],
         stderr=subprocess.DEVNULL,
         env={"PATH": os.defpath},
         **({"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}),
     )
-    try:
-        until(lambda: scalar(connection, "SELECT count(*) FROM pg_stat_replication"))
-        connection.execute("CREATE TABLE written (id bigint)")
-        until(lambda: scalar(connection, "SELECT count(*) FROM pg_stat_replication WHERE replay_lag > '0.1 s'"))
-        assert ReplicaLag(max_seconds=0).reason(connection, TABLE) is None
-    finally:
-        receiver.terminate()
-        receiver.wait(timeout=10)
+    with connect(url) as connection:
+        yield connection
+    process.terminate()
+    process.wait(timeout=10)
+
+
+def test_whoever_only_stores_the_log_is_no_replica(received):
+    until(lambda: scalar(received, "SELECT count(*) FROM pg_stat_replication"))
+    received.execute("CREATE TABLE written (id bigint)")
+    until(lambda: scalar(received, "SELECT count(*) FROM pg_stat_replication WHERE replay_lag > '0.1 s'"))
+    assert ReplicaLag(max_seconds=0).reason(received, TABLE) is None
 
 
 # --- The table itself ---------------------------------------------------------------------------------------------
@@ -391,6 +393,7 @@ def test_the_same_table_of_another_database_does_not_count(sessions, scratch_dat
     with copy.connect() as connection:
         assert Vacuum().reason(connection, ("public", "plain")) is None
         assert LockWaiters().reason(connection, ("far", "target")) is None
+    drop(copy)
 
 
 def test_others_that_lock_as_a_vacuum_does_are_none(sessions, ordinary, scratch_database):
@@ -401,16 +404,16 @@ def test_others_that_lock_as_a_vacuum_does_are_none(sessions, ordinary, scratch_
     assert Vacuum().reason(ordinary, ("public", "plain")) is None
 
 
-def test_the_server_s_own_vacuum_counts(connection):
-    connection.execute(
+def test_the_server_s_own_vacuum_counts(primary):
+    primary.execute(
         "CREATE TABLE target (id bigint) WITH (autovacuum_vacuum_threshold = 0, "
         "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
     )
-    connection.execute("INSERT INTO target SELECT generate_series(1, 5000)")
-    connection.execute("DELETE FROM target WHERE id % 2 = 0")
-    connection.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
-    connection.execute("SELECT pg_reload_conf()")
-    assert until(lambda: Vacuum().reason(connection, TABLE)).startswith("A vacuum of public.target is at work")
+    primary.execute("INSERT INTO target SELECT generate_series(1, 5000)")
+    primary.execute("DELETE FROM target WHERE id % 2 = 0")
+    primary.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
+    primary.execute("SELECT pg_reload_conf()")
+    assert until(lambda: Vacuum().reason(primary, TABLE)).startswith("A vacuum of public.target is at work")
 
 
 def test_sessions_that_wait_for_the_table_or_a_partition_are_counted(sessions, ordinary):
