@@ -34,8 +34,9 @@ class Target:
 
     @property
     def names(self) -> dict[str, sql.Composable]:
-        """The parts for queries below."""
-        matching = sql.SQL("AND ({})").format(sql.SQL(self.predicate)) if self.predicate else sql.SQL("")
+        """The parts of queries that are run with parameters, if with none then with an empty set of them."""
+        predicate = self.predicate.replace("%", "%%")
+        matching = sql.SQL("AND ({})").format(sql.SQL(predicate)) if predicate else sql.SQL("")
         return {"table": sql.Identifier(*self.table), "column": sql.Identifier(self.column), "matching": matching}
 
 
@@ -71,5 +72,5 @@ def next_bounds(connection: Connection, target: Target, *, start: int, limit: in
 
 def any_null(connection: Connection, target: Target) -> bool:
     """Say whether a row is left whose column is NULL."""
-    (found,) = connection.execute(ANY_NULL.format(**target.names)).fetchone() or (False,)
+    (found,) = connection.execute(ANY_NULL.format(**target.names), {}).fetchone() or (False,)
     return bool(found)

@@ -29,7 +29,7 @@ def estimate_rows(connection: Connection, target: Target, *, migration: Migratio
         return 0
     query = ESTIMATE_NULLS if migration.null_strategy else ESTIMATE_RANGE
     bounds = {"min": sql.Literal(migration.min_value), "max": sql.Literal(migration.max_value)}
-    (([plan],),) = connection.execute(query.format(**target.names, **bounds))
+    (([plan],),) = connection.execute(query.format(**target.names, **bounds), {})
     return int(plan["Plan"]["Plan Rows"])
 
 
