@@ -21,7 +21,6 @@ from background_migrations.records import Rules
 from background_migrations.sessions import Session
 from background_migrations.situation import read_situation
 from background_migrations.status import Status
-from background_migrations.throttling import first_throttled
 from background_migrations.work import WorkContext, WorkStoppedError
 
 log = structlog.get_logger(__name__)
@@ -92,7 +91,7 @@ class JobRun:
                 pass
         except WorkStoppedError:
             return self._release()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if self.session.registry_is_lost:
                 raise
             if isinstance(error, psycopg.errors.QueryCanceled) and self.watch.should_stop():
@@ -106,11 +105,11 @@ class JobRun:
         fault, claim, connection = Fault.of(error), self.claim, self.session.registry
         # What got something done was no vain attempt.
         exhausted = claim.piece.attempts >= self.rules.max_attempts and not self._sub_batches
+        half = self._half() if exhausted and fault.sqlstate in TIMEOUTS else None
         with connection.transaction():
             self._begin(connection)
             if outcomes.holds(connection, claim) is None:
                 return Outcome.LOST
-            half = self._half() if exhausted and fault.sqlstate in TIMEOUTS else None
             outcomes.fail(connection, claim, fault=fault, exhausted=exhausted, half=half, actor=self.rules.actor)
         self._log("job failed", error=fault.error_class, text=fault.text)
         return Outcome.FAILED
@@ -231,23 +230,32 @@ class JobRun:
         return Outcome.RELEASED
 
     def _is_throttled(self) -> bool:
-        if not self.rules.signals or time.monotonic() - self._looked_at < THROTTLING_SECONDS:
+        if time.monotonic() - self._looked_at < THROTTLING_SECONDS:
             return False
         self._looked_at = time.monotonic()
         with self._reading() as connection:
-            return first_throttled(self.rules.signals, connection, table=self.claim.target.table) is not None
+            return self.rules.lookout.throttled(connection, self.claim.target.table) is not None
 
     def _half(self) -> Half | None:
-        """Return where what is left can be cut in two; None when it is a single row."""
-        claim, piece = self.claim, self.claim.piece
-        size = piece.size
-        in_one_go = max(1, min(piece.sub_batch_size or size, size) // 2)
+        """Return where what is left can be cut in two; None when it is a single row, or cannot be looked at."""
+        try:
+            with self.session.registry.transaction(), self._reading() as connection:
+                return self._find_half(connection)
+        except psycopg.Error:
+            if self.session.registry_is_lost:
+                raise
+            return None
+
+    def _find_half(self, connection: Connection) -> Half | None:
+        claim, size = self.claim, self.claim.piece.size
+        in_one_go = max(1, min(claim.piece.sub_batch_size or size, size) // 2)
         while (size := size // 2) >= 1:
             sub_batch_size = in_one_go if in_one_go < size else 0
             if claim.migration.null_strategy:
-                return Half(piece.max_value, size, sub_batch_size)
-            with self._reading() as connection:
-                bounds = next_bounds(connection, claim.target, start=self._next_value, limit=piece.max_value, size=size)
+                return Half(claim.piece.max_value, size, sub_batch_size)
+            bounds = next_bounds(
+                connection, claim.target, start=self._next_value, limit=claim.piece.max_value, size=size
+            )
             if not bounds.last:
                 return Half(bounds.max_value, size, sub_batch_size)
         return None

@@ -1,7 +1,7 @@
 """A background migration with its controls, as the engine reads it, and the rules it is run by."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from psycopg import Connection, sql
@@ -12,7 +12,7 @@ from background_migrations.batching import NULL_STRATEGY, Target
 from background_migrations.errors import InvalidTableError
 from background_migrations.pacing import Adaptation
 from background_migrations.status import Status
-from background_migrations.throttling import Signal
+from background_migrations.throttling import Lookout
 from background_migrations.work import WorkFunction
 
 # `sub_batch_size` is younger than the oldest schema we work on, hence the detour.
@@ -51,7 +51,7 @@ class Controls:
     throttled_reason: str = ""
 
 
-CONTROL_NAMES = frozenset(field.name for field in fields(Controls))
+CONTROL_NAMES = frozenset(each.name for each in fields(Controls))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class MigrationRecord:
         return Target(self.table, self.column_name, function.predicate)
 
 
-MIGRATION_NAMES = frozenset(field.name for field in fields(MigrationRecord))
+MIGRATION_NAMES = frozenset(each.name for each in fields(MigrationRecord))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Rules:
     lock_timeout: float = 5.0  # of the short transactions that claim
     target: float = 60.0  # adaptive batch size: how long a job should take
     unfinished: Status = Status.ACTIVE  # how a job is stored until it is done
-    signals: Sequence[Signal] = ()
+    lookout: Lookout = field(default_factory=Lookout)
     paced: bool = True  # False: no interval, no hold
 
     def interval_of(self, migration: MigrationRecord, function: WorkFunction) -> float:

@@ -1,8 +1,9 @@
 """Signals that the database is under strain: may we work now, and why not. One small class each; none ever sleeps."""
 
 import re
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from psycopg import Connection, sql
@@ -26,12 +27,28 @@ class Signal(Protocol):
         """Return why not to work now, or None."""
 
 
-def first_throttled(signals: Sequence[Signal], connection: Connection, *, table: tuple[str, str]) -> Throttled | None:
-    """Return the first signal that says no."""
-    for signal in signals:
-        if (reason := signal.reason(connection, table)) is not None:
-            return Throttled(signal.name, reason)
-    return None
+@dataclass
+class Lookout:
+    """Asks the signals in their order. May be shared by threads.
+
+    That nothing is in the way holds for `fresh_seconds`: looking costs about as much as the bookkeeping of a job, and
+    jobs without a pause between them may be as short.
+    """
+
+    signals: Sequence[Signal] = ()
+    fresh_seconds: float = 1.0
+    clock: Callable[[], float] = time.monotonic
+    _clear_until: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def throttled(self, connection: Connection, table: tuple[str, str]) -> Throttled | None:
+        """Return the first signal that says no."""
+        if self.clock() < self._clear_until.get(table, 0.0):
+            return None
+        for signal in self.signals:
+            if (reason := signal.reason(connection, table)) is not None:
+                return Throttled(signal.name, reason)
+        self._clear_until[table] = self.clock() + self.fresh_seconds
+        return None
 
 
 # --- The write-ahead log ------------------------------------------------------------------------------------------

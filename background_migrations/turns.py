@@ -14,7 +14,6 @@ from background_migrations.records import MigrationRecord, Rules
 from background_migrations.sessions import Session
 from background_migrations.situation import Situation, held_for, read_situation
 from background_migrations.status import FailureErrorCode, Status
-from background_migrations.throttling import first_throttled
 from background_migrations.transitions import transition
 from background_migrations.work import WorkFunction
 
@@ -97,7 +96,8 @@ class Turn:
                 return self._take_up(piece)
         if can_cut:
             return self._cut(situation)
-        return Skip("its failed jobs wait for their next attempt", situation.due_in)
+        # Due in no time: somebody has it locked, or works on another piece of the same job.
+        return Skip("its failed jobs wait for their next attempt", max(situation.due_in or 0.0, OTHERS_PAUSE_SECONDS))
 
     # --- A job that was begun -------------------------------------------------------------------------------------
 
@@ -172,6 +172,7 @@ class Turn:
         size = self.migration.controls.batch_size or self.migration.batch_size
         if pieces.adopt_jobs(self._connection, self.migration.id, size=size, sub_batch_size=self._sub_batch_size(size)):
             return None
+        outcomes.note_throttled(self._connection, self.migration, None)
         if situation.set_aside:
             reason = f"{situation.set_aside} of its jobs had their last attempt and nothing else is left"
             self._move(Status.FAILED, reason=reason, code=FailureErrorCode.MAX_JOB_RETRY)
@@ -194,7 +195,7 @@ class Turn:
 
     def _throttled(self) -> Skip | None:
         with self._reading() as connection:
-            throttled = first_throttled(self.rules.signals, connection, table=self.migration.table)
+            throttled = self.rules.lookout.throttled(connection, self.migration.table)
         outcomes.note_throttled(self._connection, self.migration, throttled)
         return Skip(throttled.reason, THROTTLED_PAUSE_SECONDS) if throttled else None
 

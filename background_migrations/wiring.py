@@ -69,7 +69,7 @@ def rules(actor: str, *, paced: bool = True, interval: float | None = None, max_
         target=settings.BBM_TARGET_SECONDS,
         # GitLab's worker takes a failed job up again, and a migration without any for finished.
         unfinished=Status.FAILED if settings.SCHEMA_OWNER == "gitlab" else Status.ACTIVE,
-        signals=_signals() if paced else (),
+        lookout=throttling.Lookout(_signals() if paced else ()),
         paced=paced,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 import structlog
 
 from background_migrations.claims import Claimer, Idle
@@ -157,10 +158,17 @@ class _Lane:
 
     def _settle_interrupted(self) -> None:
         """Record on a new connection what became of a job whose connection was lost."""
-        if self._interrupted is not None:
-            job, error = self._interrupted
+        if self._interrupted is None:
+            return
+        job, error = self._interrupted
+        try:
             job.fail(error)
-            self._interrupted = None
+        except psycopg.OperationalError:
+            raise  # once more when the server is there again
+        except Exception:
+            self._interrupted = None  # the claim ends with its grace time
+            raise
+        self._interrupted = None
 
 
 def _join(threads: Sequence[threading.Thread], *, seconds: float) -> None:

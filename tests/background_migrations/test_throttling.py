@@ -16,11 +16,11 @@ from psycopg.conninfo import make_conninfo
 from background_migrations.throttling import (
     Hook,
     LockWaiters,
+    Lookout,
     ReplicaLag,
     Throttled,
     Vacuum,
     WalArchive,
-    first_throttled,
 )
 from registry_project.embedded_postgres import EmbeddedPostgres, postmaster
 from tests.conftest import Database, drop
@@ -477,13 +477,24 @@ def test_a_hook_that_fails_throttles():
 def test_the_first_signal_that_says_no_is_told_by_its_name(sessions, ordinary):
     sessions.vacuum("plain")
     signals = [LockWaiters(), Vacuum(), Hook(lambda table: "Never asked.")]
-    assert first_throttled(signals, ordinary, table=("public", "plain")) == Throttled(
+    assert Lookout(signals).throttled(ordinary, ("public", "plain")) == Throttled(
         "autovacuum", Vacuum().reason(ordinary, ("public", "plain"))
     )
-    assert first_throttled(signals[:2], ordinary, table=TABLE) is None
+    assert Lookout(signals[:2]).throttled(ordinary, TABLE) is None
 
 
 def test_the_names_of_the_signals_are_stable():
     signals = [WalArchive(), ReplicaLag(), Vacuum(), LockWaiters(), Hook(str)]
     names = ["wal_archive", "replica_lag", "autovacuum", "lock_waiters", "hook"]
     assert [signal.name for signal in signals] == names
+
+
+def test_that_nothing_is_in_the_way_holds_for_a_moment_and_a_refusal_for_none():
+    answers, now = [None, "busy", "busy", None], [100.0]
+    lookout = Lookout([Hook(lambda _table: answers.pop(0))], fresh_seconds=1.0, clock=lambda: now[0])
+    said = []
+    for moment in (100.0, 100.9, 101.0, 101.0, 101.1, 101.2):
+        now[0] = moment
+        said.append(lookout.throttled(None, TABLE) is not None)
+    assert said == [False, False, True, True, False, False]
+    assert answers == []
