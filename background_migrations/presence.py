@@ -1,5 +1,7 @@
 """One connection of a worker process for what its threads share: signs of life for their claims, and being woken."""
 
+import selectors
+import socket
 import threading
 import time
 import uuid
@@ -15,7 +17,7 @@ from background_migrations.transitions import CHANNEL
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 0.5  # how long its end may take
+END_SECONDS = 5.0
 RECONNECT_SECONDS = 2.0
 BEATS_IN_GRACE = 4  # so that a lost one or two matter nothing
 
@@ -73,6 +75,7 @@ class Presence(threading.Thread):
         self._pause = grace / BEATS_IN_GRACE
         self._claims: set[uuid.UUID] = set()
         self._lock, self._ended = threading.Lock(), threading.Event()
+        self._end_seen, self._end_said = socket.socketpair()
 
     @contextmanager
     def holding(self, token: uuid.UUID) -> Iterator[None]:
@@ -87,19 +90,21 @@ class Presence(threading.Thread):
 
     def run(self) -> None:
         """Beat and listen until the end; a lost connection is opened again."""
-        while not self._ended.is_set():
-            try:
-                with self._connect() as connection:
-                    self._attend(connection)
-            except psycopg.Error as error:
-                log.warning("presence lost its connection", error=str(error))
-                self._ended.wait(RECONNECT_SECONDS)
+        with self._end_seen:
+            while not self._ended.is_set():
+                try:
+                    with self._connect() as connection:
+                        self._attend(connection)
+                except psycopg.Error as error:
+                    log.warning("presence lost its connection", error=str(error))
+                    self._ended.wait(RECONNECT_SECONDS)
 
     def end(self) -> None:
         """Stop, and return when it has."""
         self._ended.set()
+        self._end_said.close()
         if self.is_alive():
-            self.join(timeout=10 * LOOK_SECONDS)
+            self.join(timeout=END_SECONDS)
 
     def _attend(self, connection: Connection) -> None:
         listens = is_direct(connection)
@@ -113,9 +118,12 @@ class Presence(threading.Thread):
             self._look(connection if listens else None, until=time.monotonic() + self._pause)
 
     def _look(self, connection: Connection | None, *, until: float) -> None:
-        while not self._ended.is_set() and (left := until - time.monotonic()) > 0:
-            if connection is None:
-                self._ended.wait(left)
-                continue
-            for _ in connection.notifies(timeout=min(left, LOOK_SECONDS), stop_after=1):
-                self._bell.ring()
+        """Ring the bell for each notification, until it is time for the next beat or for the end."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._end_seen, selectors.EVENT_READ)
+            if connection is not None:
+                selector.register(connection.fileno(), selectors.EVENT_READ)
+            while not self._ended.is_set() and (left := until - time.monotonic()) > 0:
+                if selector.select(left) and connection is not None and not self._ended.is_set():
+                    for _ in connection.notifies(timeout=0):
+                        self._bell.ring()

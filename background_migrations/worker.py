@@ -61,8 +61,9 @@ class Worker:
         for thread in (presence, *threads):
             thread.start()
         try:
-            while any(thread.is_alive() for thread in threads) and not self.bell.stopped:
-                self.bell.wait(LOOK_SECONDS)
+            for thread in threads:
+                while thread.is_alive() and not self.bell.stopped:
+                    thread.join(LOOK_SECONDS)
             return self._end(threads)
         finally:
             self.bell.stop()
