@@ -184,6 +184,26 @@ class GitLabBusyError(BackgroundMigrationError):
 # --- A job fails ---------------------------------------------------------------------------------------------------
 
 
+class ClaimLostError(BackgroundMigrationError):
+    """A claim that was ours when the transaction began is not any more: a fault of the bookkeeping."""
+
+    code = "claim_lost"
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"The claim on job {job_id} was lost in the middle of a transaction.")
+        self.job_id = job_id
+
+
+class WorkAbortedError(BackgroundMigrationError):
+    """A work function raised what is meant to end a program."""
+
+    code = "work_aborted"
+
+    def __init__(self, error_class: str) -> None:
+        super().__init__(f"The work function raised {error_class}.")
+        self.error_class = error_class
+
+
 class NoProgressError(BackgroundMigrationError):
     """The work function was called for NULLs and removed none."""
 

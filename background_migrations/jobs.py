@@ -11,9 +11,9 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from background_migrations import locks, outcomes
+from background_migrations import catalog, locks, outcomes
 from background_migrations.batching import Batch, any_null, next_bounds
-from background_migrations.errors import NoProgressError
+from background_migrations.errors import InvalidColumnError, InvalidTableError, NoProgressError, WorkAbortedError
 from background_migrations.events import Fault
 from background_migrations.outcomes import Half
 from background_migrations.pieces import Claim
@@ -26,6 +26,7 @@ from background_migrations.work import WorkContext, WorkStoppedError
 log = structlog.get_logger(__name__)
 
 GITLAB_PAUSE_SECONDS = 0.5
+OTHERS_PAUSE_SECONDS = 1.0
 THROTTLING_SECONDS = 5.0  # between looks at the signals while a job runs
 # By SQLSTATE: a statement's or a lock's time-out, an idle transaction's, a transaction's.
 TIMEOUTS = frozenset({"57014", "55P03", "25P03", "25P04"})
@@ -47,6 +48,7 @@ class Refusal(enum.Enum):
     GITLAB_WORKS = "GitLab's own worker is at work"
     NOT_OURS = "the claim is somebody else's by now"
     NOT_ACTIVE = "the migration is not active any more"
+    TAKEN = "others are at all the rows that are left"
 
 
 class Watch(Protocol):
@@ -91,7 +93,7 @@ class JobRun:
                 pass
         except WorkStoppedError:
             return self._release()
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             if self.session.registry_is_lost:
                 raise
             if isinstance(error, psycopg.errors.QueryCanceled) and self.watch.should_stop():
@@ -108,10 +110,11 @@ class JobRun:
         half = self._half() if exhausted and fault.sqlstate in TIMEOUTS else None
         with connection.transaction():
             self._begin(connection)
-            if outcomes.holds(connection, claim) is None:
-                return Outcome.LOST
-            outcomes.fail(connection, claim, fault=fault, exhausted=exhausted, half=half, actor=self.rules.actor)
+            if outcomes.holds(connection, claim, rules=self.rules) is None:
+                return self._lose()
+            outcomes.fail(connection, claim, fault=fault, exhausted=exhausted, half=half, rules=self.rules)
         self._log("job failed", error=fault.error_class, text=fault.text)
+        self._fail_migration(error)
         return Outcome.FAILED
 
     # --- One sub-batch --------------------------------------------------------------------------------------------
@@ -125,9 +128,9 @@ class JobRun:
             self.watch.wait(GITLAB_PAUSE_SECONDS)
             return None
         if done is Refusal.NOT_OURS:
-            return Outcome.LOST
+            return self._lose()
         if isinstance(done, Refusal):
-            return self._release()
+            return self._release(pause=OTHERS_PAUSE_SECONDS if done is Refusal.TAKEN else 0.0)
         self._sub_batches += 1
         self._rows += done.rows
         if not done.batch.null_strategy and not done.last:
@@ -150,10 +153,11 @@ class JobRun:
             if (refusal := self._enter(connection)) is not None:
                 return refusal
             sub_batch = self._sub_batch()
-        done = self._work(self.session.connection(self.claim.function.database), sub_batch)
+        function, timeout = self.claim.function, self.rules.timeout_of(self.claim.migration)
+        done = self._work(self.session.limited(function.database, statement_timeout=timeout), sub_batch)
         with connection.transaction():
             self._begin(connection)
-            if outcomes.holds(connection, self.claim) is None:
+            if outcomes.holds(connection, self.claim, rules=self.rules) is None:
                 return Refusal.NOT_OURS
             return self._record(connection, done)
 
@@ -164,7 +168,7 @@ class JobRun:
     def _enter(self, connection: Connection) -> Refusal | None:
         if not self._begin(connection):
             return Refusal.GITLAB_WORKS
-        status = outcomes.holds(connection, self.claim)
+        status = outcomes.holds(connection, self.claim, rules=self.rules)
         if status is None:
             return Refusal.NOT_OURS
         return None if status in WORKING else Refusal.NOT_ACTIVE
@@ -193,14 +197,20 @@ class JobRun:
         )
         started = time.monotonic()
         with connection.cursor() as cursor:
-            rows = claim.function.run(cursor, sub_batch.batch, context)
-        # Without a row done the null strategy has come to its end, or nowhere.
-        last = sub_batch.last or (sub_batch.batch.null_strategy and rows == 0)
+            try:
+                rows = claim.function.run(cursor, sub_batch.batch, context)
+            except Exception:
+                raise
+            except BaseException as error:
+                # It must not end the thread: SystemExit, a cancelled task's error.
+                raise WorkAbortedError(type(error).__name__) from error
+        # The null strategy has come to its end when it finds fewer rows than it may do; or nowhere.
+        last = sub_batch.last or (sub_batch.batch.null_strategy and rows < sub_batch.batch.size)
         return _SubBatch(sub_batch.batch, last, rows, time.monotonic() - started)
 
-    def _record(self, connection: Connection, done: _SubBatch) -> _SubBatch:
-        if done.batch.null_strategy and done.rows == 0 and not self._rows:
-            self._refuse_standstill(connection)
+    def _record(self, connection: Connection, done: _SubBatch) -> _SubBatch | Refusal:
+        if done.batch.null_strategy and done.rows == 0 and not self._rows and self._stands_still(connection):
+            return Refusal.TAKEN
         if done.last:
             outcomes.finish(connection, self.claim, rows=done.rows, seconds=done.seconds)
         else:
@@ -208,26 +218,45 @@ class JobRun:
             outcomes.advance(connection, self.claim, next_value=next_value, rows=done.rows, seconds=done.seconds)
         return done
 
-    def _refuse_standstill(self, connection: Connection) -> None:
-        """Raise when rows are left to do that nobody else is at: the next job would do nothing either."""
+    def _stands_still(self, connection: Connection) -> bool:
+        """Say whether others are at all the rows that are left to do. Raises NoProgressError when nobody is."""
         claim = self.claim
         with self._reading() as reading:
             if not any_null(reading, claim.target):
-                return
+                return False
         situation = read_situation(connection, claim.migration, function=claim.function, rules=self.rules)
         if situation.live <= 1:
             raise NoProgressError(claim.migration.table_name, column=claim.target.column)
+        return True
 
     # --- Giving back ----------------------------------------------------------------------------------------------
 
-    def _release(self) -> Outcome:
+    def _release(self, *, pause: float = 0.0) -> Outcome:
         connection = self.session.registry
         with connection.transaction():
             self._begin(connection)
-            if outcomes.holds(connection, self.claim) is None:
-                return Outcome.LOST
-            outcomes.release(connection, self.claim)
+            if outcomes.holds(connection, self.claim, rules=self.rules) is None:
+                return self._lose()
+            outcomes.release(connection, self.claim, rules=self.rules, pause=pause)
         return Outcome.RELEASED
+
+    def _lose(self) -> Outcome:
+        outcomes.let_go(self.session.registry, self.claim)
+        return Outcome.LOST
+
+    def _fail_migration(self, error: BaseException) -> None:
+        """Fail the migration when this error says that no other job can do better, or when most jobs have failed."""
+        claim, rules, connection = self.claim, self.rules, self.session.registry
+        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+            try:
+                with self._reading() as reading:
+                    catalog.check_target(reading, claim.target, columns=claim.function.columns)
+            except (InvalidTableError, InvalidColumnError) as missing:
+                outcomes.fail_for_target(connection, claim.migration, missing, actor=rules.actor)
+                return
+        with connection.transaction():
+            self._begin(connection)
+            outcomes.fail_early(connection, claim.migration, actor=rules.actor)
 
     def _is_throttled(self) -> bool:
         if time.monotonic() - self._looked_at < THROTTLING_SECONDS:

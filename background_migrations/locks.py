@@ -33,9 +33,9 @@ def begin_work(connection: Connection, *, lock_timeout: float, statement_timeout
     return bool(row and row[0])
 
 
-def limit_statements(connection: Connection, *, seconds: float) -> None:
-    """Let no statement of the open transaction take longer; 0 is no end."""
-    connection.execute("SELECT set_config('statement_timeout', %s, true)", (_milliseconds(seconds),))
+def limit_statements(connection: Connection, *, seconds: float, session: bool = False) -> None:
+    """Let no statement of the open transaction, or of the session from now on, take longer; 0 is no end."""
+    connection.execute("SELECT set_config('statement_timeout', %s, %s)", (_milliseconds(seconds), not session))
 
 
 def _milliseconds(seconds: float) -> str:

@@ -137,6 +137,7 @@ class JobProgress(models.Model):
     worker = models.TextField(default="", db_default="")
     claimed_at = models.DateTimeField(null=True)
     claimed_value = models.BigIntegerField(null=True)  # next_value at that time: has this attempt moved?
+    claimed_rows = models.BigIntegerField(default=0, db_default=0)  # rows at that time
     seen_at = models.DateTimeField(null=True)
     retry_at = models.DateTimeField(null=True)
     set_aside = models.BooleanField(default=False, db_default=False)

@@ -9,53 +9,63 @@ from dataclasses import dataclass
 from psycopg import Connection
 
 from background_migrations import events
+from background_migrations.errors import ClaimLostError, InvalidColumnError, InvalidTableError
 from background_migrations.events import Fault
 from background_migrations.pacing import retry_pause
 from background_migrations.pieces import Claim, Piece
-from background_migrations.records import MigrationRecord
+from background_migrations.records import MigrationRecord, Rules
 from background_migrations.status import FailureErrorCode, Status
 from background_migrations.throttling import Throttled
 from background_migrations.transitions import transition
 
 EARLY_FAILURE_JOBS = 50  # with fewer, chance decides
 
-# The lock on the job keeps everybody else from claiming it. The weak one on the piece lets heartbeats through, and
-# makes the server look at the newest version of its row after a wait.
+# The lock on the job keeps everybody else from claiming it, and after a wait for it the server looks at the newest
+# version of the job's row: its stamp decides. The piece's row stays free for heartbeats.
 FENCE = """
     SELECT m.status FROM public.batched_background_migration_jobs j
     JOIN registry_admin.background_migration_job_progress p ON p.job_id = j.id
     JOIN public.batched_background_migrations m ON m.id = j.batched_background_migration_id
-    WHERE j.id = %(job_id)s AND j.attempts = %(attempts)s AND j.status <> 2
+    WHERE j.id = %(job_id)s AND j.updated_at = %(stamp)s AND j.attempts = %(job_attempts)s AND j.status <> 2
       AND p.id = %(piece_id)s AND p.claim = %(token)s
-    FOR NO KEY UPDATE OF j FOR KEY SHARE OF p
+    FOR NO KEY UPDATE OF j
 """
 ADVANCE = """
     UPDATE registry_admin.background_migration_job_progress
     SET next_value = %(next_value)s, rows = rows + %(rows)s, seconds = seconds + %(seconds)s,
         seen_at = clock_timestamp()
-    WHERE id = %(piece_id)s
+    WHERE id = %(piece_id)s AND claim = %(token)s
 """
 FINISH = """
     WITH piece AS (
         UPDATE registry_admin.background_migration_job_progress
         SET rows = rows + %(rows)s, seconds = seconds + %(seconds)s, claim = NULL, seen_at = clock_timestamp(),
             ended_at = clock_timestamp(), finished_at = clock_timestamp()
-        WHERE id = %(piece_id)s
+        WHERE id = %(piece_id)s AND claim = %(token)s RETURNING id
+    ),
+    job AS (
+        UPDATE public.batched_background_migration_jobs
+        SET status = 2, finished_at = clock_timestamp(), updated_at = clock_timestamp(), failure_error_code = NULL
+        WHERE id = %(job_id)s AND NOT EXISTS (
+            SELECT FROM registry_admin.background_migration_job_progress o
+            WHERE o.job_id = %(job_id)s AND o.id <> %(piece_id)s AND o.finished_at IS NULL
+        )
     )
-    UPDATE public.batched_background_migration_jobs
-    SET status = 2, finished_at = clock_timestamp(), updated_at = clock_timestamp(), failure_error_code = NULL
-    WHERE id = %(job_id)s AND NOT EXISTS (
-        SELECT FROM registry_admin.background_migration_job_progress o
-        WHERE o.job_id = %(job_id)s AND o.id <> %(piece_id)s AND o.finished_at IS NULL
-    )
+    SELECT FROM piece
 """
 RELEASE = """
     WITH piece AS (
         UPDATE registry_admin.background_migration_job_progress
-        SET claim = NULL, attempts = %(attempts)s, seen_at = clock_timestamp() WHERE id = %(piece_id)s
+        SET claim = NULL, attempts = %(attempts)s, seen_at = clock_timestamp(),
+            retry_at = clock_timestamp() + %(pause)s
+        WHERE id = %(piece_id)s
     )
-    UPDATE public.batched_background_migration_jobs SET attempts = %(attempts)s, updated_at = clock_timestamp()
+    UPDATE public.batched_background_migration_jobs SET attempts = %(job_attempts)s, updated_at = clock_timestamp()
     WHERE id = %(job_id)s
+"""
+LET_GO = """
+    UPDATE registry_admin.background_migration_job_progress SET claim = NULL
+    WHERE id = %(piece_id)s AND claim = %(token)s
 """
 FAIL = """
     WITH piece AS (
@@ -66,7 +76,7 @@ FAIL = """
         WHERE id = %(piece_id)s
     )
     UPDATE public.batched_background_migration_jobs
-    SET status = 3, failure_error_code = %(code)s, attempts = %(attempts)s, updated_at = clock_timestamp()
+    SET status = 3, failure_error_code = %(code)s, attempts = %(job_attempts)s, updated_at = clock_timestamp()
     WHERE id = %(job_id)s
 """
 SPLIT_OFF = """
@@ -87,14 +97,16 @@ RESET = """
     WITH pieces AS (
         UPDATE registry_admin.background_migration_job_progress
         SET attempts = 0, set_aside = false, retry_at = NULL
-        WHERE background_migration_id = %(id)s AND finished_at IS NULL AND claim IS NULL
-        RETURNING job_id
+        WHERE background_migration_id = %(id)s AND finished_at IS NULL
+          AND (claim IS NULL OR seen_at <= statement_timestamp() - %(grace)s)
     )
-    UPDATE public.batched_background_migration_jobs j SET attempts = 0, updated_at = clock_timestamp()
-    WHERE batched_background_migration_id = %(id)s AND status <> 2 AND failure_error_code IS NOT NULL
+    UPDATE public.batched_background_migration_jobs j
+    SET attempts = 0, failure_error_code = NULL, updated_at = clock_timestamp()
+    WHERE batched_background_migration_id = %(id)s AND status <> 2 AND (failure_error_code IS NOT NULL OR attempts > 0)
       AND NOT EXISTS (
           SELECT FROM registry_admin.background_migration_job_progress p
           WHERE p.job_id = j.id AND p.finished_at IS NULL AND p.claim IS NOT NULL
+            AND p.seen_at > statement_timestamp() - %(grace)s
       )
     RETURNING id
 """
@@ -116,39 +128,65 @@ class Half:
     sub_batch_size: int
 
 
-def holds(connection: Connection, claim: Claim) -> Status | None:
+def holds(connection: Connection, claim: Claim, *, rules: Rules) -> Status | None:
     """Lock the claimed job and return its migration's status; None when the claim is not ours any more."""
-    values = {"token": claim.token, "attempts": claim.piece.attempts, **_ids(claim.piece)}
+    values = {
+        "token": claim.token,
+        "stamp": claim.stamp,
+        "job_attempts": rules.job_attempts(claim.piece.attempts),
+        **_ids(claim.piece),
+    }
     row = connection.execute(FENCE, values).fetchone()
     return Status(row[0]) if row else None
 
 
 def advance(connection: Connection, claim: Claim, *, next_value: int, rows: int, seconds: float) -> None:
-    """Record a sub-batch."""
-    values = {"next_value": next_value, "rows": rows, "seconds": seconds, **_ids(claim.piece)}
-    connection.execute(ADVANCE, values)
+    """Record a sub-batch. Raises ClaimLostError, which takes the sub-batch back."""
+    values = {"next_value": next_value, "rows": rows, "seconds": seconds, "token": claim.token, **_ids(claim.piece)}
+    if connection.execute(ADVANCE, values).rowcount != 1:
+        raise ClaimLostError(claim.piece.job_id)
 
 
 def finish(connection: Connection, claim: Claim, *, rows: int, seconds: float) -> None:
-    """Record the last sub-batch of a piece; with the last piece its job is finished and has no failure any more."""
-    connection.execute(FINISH, {"rows": rows, "seconds": seconds, **_ids(claim.piece)})
+    """Record the last sub-batch of a piece; with the last piece its job is finished and has no failure any more.
+
+    Raises ClaimLostError, which takes the sub-batch back.
+    """
+    values = {"rows": rows, "seconds": seconds, "token": claim.token, **_ids(claim.piece)}
+    if connection.execute(FINISH, values).rowcount != 1:
+        raise ClaimLostError(claim.piece.job_id)
 
 
-def release(connection: Connection, claim: Claim) -> None:
-    """Give a piece back without counting the attempt: somebody may go on with it at once."""
+def release(connection: Connection, claim: Claim, *, rules: Rules, pause: float = 0.0) -> None:
+    """Give a piece back without counting the attempt: somebody may go on with it after the pause, in seconds."""
     counted = not claim.piece.has_moved  # see Turn: a piece that had moved was taken without counting
     attempts = claim.piece.attempts - counted
-    connection.execute(RELEASE, {"attempts": attempts, **_ids(claim.piece)})
+    values = {
+        "attempts": attempts,
+        "job_attempts": rules.job_attempts(attempts),
+        "pause": datetime.timedelta(seconds=pause),
+        **_ids(claim.piece),
+    }
+    connection.execute(RELEASE, values)
 
 
-def fail(connection: Connection, claim: Claim, *, fault: Fault, exhausted: bool, half: Half | None, actor: str) -> None:
+def let_go(connection: Connection, claim: Claim) -> None:
+    """Take our token off a piece whose job somebody else has written: nobody needs to wait for us."""
+    connection.execute(LET_GO, {"token": claim.token, **_ids(claim.piece)})
+
+
+def fail(
+    connection: Connection, claim: Claim, *, fault: Fault, exhausted: bool, half: Half | None, rules: Rules
+) -> None:
     """Record a failed attempt: the piece waits for the next one, is cut in two, or is set aside."""
     piece = claim.piece
     kind = "job_split" if half else "job_set_aside" if exhausted else "job_failed"
+    attempts = 0 if half else piece.attempts
     values = {
         "pause": datetime.timedelta(seconds=retry_pause(piece.attempts)),
         "set_aside": exhausted and half is None,
-        "attempts": 0 if half else piece.attempts,
+        "attempts": attempts,
+        "job_attempts": attempts if exhausted else rules.job_attempts(attempts),
         "max_value": half.end if half else piece.max_value,
         "size": half.size if half else piece.size,
         "sub_batch_size": half.sub_batch_size if half else piece.sub_batch_size,
@@ -159,8 +197,7 @@ def fail(connection: Connection, claim: Claim, *, fault: Fault, exhausted: bool,
         second = {"start": half.end + 1, "size": half.size, "sub_batch_size": half.sub_batch_size, **_ids(piece)}
         connection.execute(SPLIT_OFF, second)
     connection.execute(FAIL, values)
-    events.add(connection, kind, migration=claim.reference, actor=actor, job_id=piece.job_id, fault=fault)
-    fail_early(connection, claim.migration, actor=actor)
+    events.add(connection, kind, migration=claim.reference, actor=rules.actor, job_id=piece.job_id, fault=fault)
 
 
 def fail_early(connection: Connection, migration: MigrationRecord, *, actor: str) -> None:
@@ -176,12 +213,26 @@ def fail_early(connection: Connection, migration: MigrationRecord, *, actor: str
         transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=reason, code=code)
 
 
+def fail_for_target(
+    connection: Connection,
+    migration: MigrationRecord,
+    error: InvalidTableError | InvalidColumnError,
+    *,
+    actor: str,
+) -> None:
+    """Fail a migration whose table or one of its columns is not there."""
+    is_table = isinstance(error, InvalidTableError)
+    code = FailureErrorCode.INVALID_BBM_TABLE if is_table else FailureErrorCode.INVALID_BBM_COLUMN
+    transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=str(error), code=code)
+
+
 def give_up_abandoned(connection: Connection, migration: MigrationRecord, *, piece: Piece, actor: str) -> None:
     """Set a piece aside whose every worker vanished."""
     values = {
         "pause": datetime.timedelta(),
         "set_aside": True,
         "attempts": piece.attempts,
+        "job_attempts": piece.attempts,
         "max_value": piece.max_value,
         "size": piece.size,
         "sub_batch_size": piece.sub_batch_size,
@@ -202,9 +253,12 @@ def tell_abandoned(connection: Connection, migration: MigrationRecord, *, piece:
     )
 
 
-def reset_attempts(connection: Connection, migration_id: int) -> int:
-    """Give the failed jobs of a migration new attempts, at once; return how many jobs."""
-    return connection.execute(RESET, {"id": migration_id}).rowcount
+def reset_attempts(connection: Connection, migration_id: int, *, grace: float) -> int:
+    """Give the jobs of a migration that failed or were abandoned new attempts, at once; return how many jobs.
+
+    The caller holds the migration's row lock: nothing is claimed meanwhile.
+    """
+    return connection.execute(RESET, {"id": migration_id, "grace": datetime.timedelta(seconds=grace)}).rowcount
 
 
 def note_throttled(connection: Connection, migration: MigrationRecord, throttled: Throttled | None) -> None:

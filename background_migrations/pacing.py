@@ -48,5 +48,5 @@ def adapted_size(size: int, *, recent: Sequence[tuple[int, float]], adaptation: 
             speed = seconds / rows if speed is None else SMOOTHING * seconds / rows + (1 - SMOOTHING) * speed
     if speed is not None:
         wanted = adaptation.target_seconds / speed if speed > 0 else float("inf")
-        size = int(min(wanted, size * LARGEST_STEP))
+        size = int(min(wanted, max(size * LARGEST_STEP, size + 1)))
     return max(adaptation.smallest, min(size, adaptation.largest))

@@ -1,12 +1,13 @@
 """Jobs and the pieces they are worked off in: all SQL that makes, claims and reads them. Decides nothing.
 
 A job is a row of GitLab's table. Its pieces are ours: one, until a time-out splits it. One piece of a job is worked on
-at a time, so that the job's own attempts can serve as a fence against GitLab's worker.
+at a time: whoever claims it stamps the job's row, and that stamp is the fence against everybody else.
 """
 
 import datetime
 import uuid
 from dataclasses import dataclass
+from typing import Any, cast
 
 from psycopg import Connection
 from psycopg.rows import class_row
@@ -18,8 +19,8 @@ from background_migrations.work import WorkFunction
 
 DUE = """
     SELECT p.id, p.job_id, p.next_value, p.max_value, p.size, p.sub_batch_size,
-        greatest(p.attempts, j.attempts)::int AS attempts, p.claim IS NOT NULL AS abandoned, p.worker,
-        p.claim IS NOT NULL AND p.next_value > p.claimed_value AS has_moved, p.claimed_value
+        p.attempts, p.claim IS NOT NULL AS abandoned, p.worker,
+        p.claim IS NOT NULL AND (p.next_value > p.claimed_value OR p.rows > p.claimed_rows) AS has_moved
     FROM registry_admin.background_migration_job_progress p
     JOIN public.batched_background_migration_jobs j ON j.id = p.job_id
     WHERE p.background_migration_id = %(id)s AND p.finished_at IS NULL AND NOT p.set_aside AND j.status <> 2
@@ -37,33 +38,34 @@ DUE = """
 TAKE = """
     WITH job AS (
         UPDATE public.batched_background_migration_jobs
-        SET status = %(unfinished)s, attempts = %(attempts)s, updated_at = clock_timestamp()
-        WHERE id = %(job_id)s
+        SET status = %(unfinished)s, attempts = %(job_attempts)s, updated_at = clock_timestamp()
+        WHERE id = %(job_id)s RETURNING updated_at
     )
     UPDATE registry_admin.background_migration_job_progress
     SET claim = %(claim)s, worker = %(worker)s, attempts = %(attempts)s, claimed_value = next_value,
-        claimed_at = clock_timestamp(), seen_at = clock_timestamp(), ended_at = NULL, retry_at = NULL
-    WHERE id = %(piece_id)s
+        claimed_rows = rows, claimed_at = clock_timestamp(), seen_at = clock_timestamp(), ended_at = NULL,
+        retry_at = NULL
+    WHERE id = %(piece_id)s RETURNING (SELECT updated_at FROM job)
 """
 CUT = """
     WITH job AS (
         INSERT INTO public.batched_background_migration_jobs
-            (batched_background_migration_id, min_value, max_value, status, attempts, started_at)
-        VALUES (%(id)s, %(min)s, %(max)s, %(unfinished)s, 1, clock_timestamp())
-        RETURNING id
+            (batched_background_migration_id, min_value, max_value, status, attempts, started_at, updated_at)
+        VALUES (%(id)s, %(min)s, %(max)s, %(unfinished)s, %(job_attempts)s, clock_timestamp(), clock_timestamp())
+        RETURNING id, updated_at
     )
     INSERT INTO registry_admin.background_migration_job_progress
         (job_id, background_migration_id, min_value, max_value, next_value, size, sub_batch_size, attempts, claim,
          worker, claimed_at, claimed_value, seen_at)
     SELECT id, %(id)s, %(min)s, %(max)s, %(min)s, %(size)s, %(sub_batch_size)s, 1, %(claim)s, %(worker)s,
         clock_timestamp(), %(min)s, clock_timestamp()
-    FROM job RETURNING id, job_id
+    FROM job RETURNING id, job_id, (SELECT updated_at FROM job)
 """
 # No index serves this: it is asked once nothing else is left.
 ADOPT = """
     INSERT INTO registry_admin.background_migration_job_progress
         (job_id, background_migration_id, min_value, max_value, next_value, size, sub_batch_size, attempts)
-    SELECT id, batched_background_migration_id, min_value, max_value, min_value, %(size)s, %(sub_batch_size)s, 0
+    SELECT id, batched_background_migration_id, min_value, max_value, min_value, %(size)s, %(sub_batch_size)s, attempts
     FROM public.batched_background_migration_jobs j
     WHERE batched_background_migration_id = %(id)s AND status <> 2
       AND NOT EXISTS (SELECT FROM registry_admin.background_migration_job_progress WHERE job_id = j.id)
@@ -73,6 +75,15 @@ RECENT = """
     WHERE background_migration_id = %(id)s AND ended_at IS NOT NULL AND finished_at IS NOT NULL
     ORDER BY ended_at DESC LIMIT %(jobs)s
 """
+# A worker that has shown no sign of life for long may be in the middle of a statement: then its job is locked.
+SILENT = """
+    SELECT p.background_migration_id, m.name, p.id FROM registry_admin.background_migration_job_progress p
+    JOIN public.batched_background_migrations m ON m.id = p.background_migration_id
+    JOIN public.batched_background_migration_jobs j ON j.id = p.job_id AND j.status <> 2
+    WHERE p.finished_at IS NULL AND p.claim IS NOT NULL AND p.seen_at <= statement_timestamp() - %(grace)s
+      AND m.table_name = %(table)s
+"""
+SILENT_AND_FREE = SILENT + " FOR NO KEY UPDATE OF j SKIP LOCKED"
 # Whoever finished these jobs, nobody needs to look at them again.
 CLOSE = """
     UPDATE registry_admin.background_migration_job_progress SET claim = NULL, finished_at = clock_timestamp()
@@ -90,11 +101,10 @@ class Piece:
     max_value: int
     size: int  # rows
     sub_batch_size: int  # rows in one transaction; 0: all of them
-    attempts: int  # the fence: the job's row must still say so
+    attempts: int  # starts that count
     abandoned: bool = False  # its last worker showed no sign of life any more
     worker: str = ""
     has_moved: bool = False  # the attempt that was abandoned had committed something
-    claimed_value: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +115,7 @@ class Claim:
     function: WorkFunction
     target: Target
     token: uuid.UUID
+    stamp: datetime.datetime  # when the job's row was written at the claim: whoever writes it later has the job
     piece: Piece
 
     @property
@@ -115,10 +126,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who claims, and how the jobs of others shall see an unfinished one."""
+    """Who claims, and how GitLab's table shows the job meanwhile."""
 
+    token: uuid.UUID
     worker: str
     unfinished: Status
+    job_attempts: int
 
 
 def due_piece(connection: Connection, migration_id: int, *, grace: float) -> Piece | None:
@@ -128,28 +141,21 @@ def due_piece(connection: Connection, migration_id: int, *, grace: float) -> Pie
         return cursor.execute(DUE, values).fetchone()
 
 
-def take_piece(connection: Connection, piece: Piece, *, token: uuid.UUID, attempts: int, holder: Holder) -> None:
-    """Put our token on a piece."""
+def take_piece(connection: Connection, piece: Piece, *, attempts: int, holder: Holder) -> datetime.datetime:
+    """Put our token on a piece and return the stamp of its job."""
     values = {
         "piece_id": piece.id,
         "job_id": piece.job_id,
         "attempts": attempts,
-        "claim": token,
-        "worker": holder.worker,
-        "unfinished": int(holder.unfinished),
+        **_holder(holder),
     }
-    connection.execute(TAKE, values)
+    ((stamp,),) = connection.execute(TAKE, values)
+    return cast("datetime.datetime", stamp)
 
 
 def cut_job(
-    connection: Connection,
-    migration_id: int,
-    *,
-    bounds: Bounds,
-    sizes: tuple[int, int],
-    token: uuid.UUID,
-    holder: Holder,
-) -> Piece:
+    connection: Connection, migration_id: int, *, bounds: Bounds, sizes: tuple[int, int], holder: Holder
+) -> tuple[Piece, datetime.datetime]:
     """Make the next job, of one piece with our token on it; `sizes` are rows in all and in one transaction."""
     size, sub_batch_size = sizes
     values = {
@@ -158,12 +164,10 @@ def cut_job(
         "max": bounds.max_value,
         "size": size,
         "sub_batch_size": sub_batch_size,
-        "claim": token,
-        "worker": holder.worker,
-        "unfinished": int(holder.unfinished),
+        **_holder(holder),
     }
-    ((piece_id, job_id),) = connection.execute(CUT, values)
-    return Piece(piece_id, job_id, bounds.min_value, bounds.max_value, size, sub_batch_size, attempts=1)
+    ((piece_id, job_id, stamp),) = connection.execute(CUT, values)
+    return Piece(piece_id, job_id, bounds.min_value, bounds.max_value, size, sub_batch_size, attempts=1), stamp
 
 
 def adopt_jobs(connection: Connection, migration_id: int, *, size: int, sub_batch_size: int) -> int:
@@ -181,3 +185,20 @@ def recent_jobs(connection: Connection, migration_id: int, *, jobs: int) -> list
 def close_pieces(connection: Connection, migration_id: int) -> None:
     """Let go of what is left of a migration that is finished."""
     connection.execute(CLOSE, {"id": migration_id})
+
+
+def locked_though_silent(connection: Connection, table: str, *, grace: float) -> list[tuple[int, str]]:
+    """Return the migration (id and name) of each claim on this table that is being worked on without a sign of life."""
+    values = {"table": table, "grace": datetime.timedelta(seconds=grace)}
+    free = {piece_id for _, _, piece_id in connection.execute(SILENT_AND_FREE, values)}
+    silent = connection.execute(SILENT, values).fetchall()
+    return [(migration_id, name) for migration_id, name, piece_id in silent if piece_id not in free]
+
+
+def _holder(holder: Holder) -> dict[str, Any]:
+    return {
+        "claim": holder.token,
+        "worker": holder.worker,
+        "unfinished": int(holder.unfinished),
+        "job_attempts": holder.job_attempts,
+    }

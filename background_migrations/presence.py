@@ -23,7 +23,10 @@ BEATS_IN_GRACE = 4  # so that a lost one or two matter nothing
 
 BEAT = """
     UPDATE registry_admin.background_migration_job_progress SET seen_at = clock_timestamp()
-    WHERE claim = ANY(%s) AND finished_at IS NULL
+    WHERE id IN (
+        SELECT id FROM registry_admin.background_migration_job_progress
+        WHERE claim = ANY(%s) AND finished_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
+    )
 """
 
 

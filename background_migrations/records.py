@@ -1,7 +1,7 @@
 """A background migration with its controls, as the engine reads it, and the rules it is run by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from psycopg import Connection, sql
@@ -15,6 +15,7 @@ from background_migrations.status import Status
 from background_migrations.throttling import Lookout
 from background_migrations.work import WorkFunction
 
+GRACE_SECONDS = 30.0
 # `sub_batch_size` is younger than the oldest schema we work on, hence the detour.
 READ = sql.SQL("""
     SELECT m.id, m.name, m.status, m.min_value, m.max_value, m.batch_size, m.job_signature_name, m.table_name,
@@ -102,19 +103,30 @@ class Rules:
     interval: float = 2.0
     job_timeout: float = 180.0
     max_attempts: int = 5
-    grace: float = 30.0  # without a sign of life for so long, a claim is abandoned
+    grace: float = GRACE_SECONDS  # without a sign of life for so long, a claim is abandoned
     lock_timeout: float = 5.0  # of the short transactions that claim
     target: float = 60.0  # adaptive batch size: how long a job should take
     unfinished: Status = Status.ACTIVE  # how a job is stored until it is done
     lookout: Lookout = field(default_factory=Lookout)
     paced: bool = True  # False: no interval, no hold
 
+    def job_attempts(self, attempts: int) -> int:
+        """Return what GitLab's table shows of the attempts of a job that may have more.
+
+        Its worker, allowed as many, would fail the whole migration over a job that had its last.
+        """
+        return min(attempts, self.max_attempts - 1) if self.unfinished is Status.FAILED else attempts
+
     def interval_of(self, migration: MigrationRecord, function: WorkFunction) -> float:
         """Return the seconds between two jobs."""
+        chosen = migration.controls.interval_seconds
+        return self.default_interval(function) if chosen is None or not self.paced else chosen
+
+    def default_interval(self, function: WorkFunction) -> float:
+        """Return the seconds between two jobs where no control says otherwise."""
         if not self.paced:
             return 0.0
-        chosen = (migration.controls.interval_seconds, function.interval_seconds)
-        return next((seconds for seconds in chosen if seconds is not None), self.interval)
+        return self.interval if function.interval_seconds is None else function.interval_seconds
 
     def timeout_of(self, migration: MigrationRecord) -> float:
         """Return the seconds that a statement of a job may take; 0 is no end."""
@@ -139,8 +151,20 @@ def read_migration(connection: Connection, migration_id: int) -> MigrationRecord
 
 
 def lock_migration(connection: Connection, migration_id: int) -> MigrationRecord | None:
-    """Read one migration; lock its row and its table's name until the transaction ends."""
+    """Read one migration; lock its row and its table's name until the transaction ends.
+
+    After a wait for the lock the controls may be older than the row: `with_controls` reads them anew.
+    """
     return _read(connection, LOCK, {"class": locks.TABLE_CLASS, "id": migration_id})
+
+
+def with_controls(migration: MigrationRecord, controls: Mapping[str, Any] | None) -> MigrationRecord:
+    """Return the migration with these controls, as JSON of their row."""
+    return replace(migration, controls=_controls(controls))
+
+
+def _controls(row: Mapping[str, Any] | None) -> Controls:
+    return Controls(**{name: value for name, value in (row or {}).items() if name in CONTROL_NAMES})
 
 
 def _read(connection: Connection, query: sql.SQL | sql.Composed, values: Mapping[str, Any]) -> MigrationRecord | None:
@@ -148,6 +172,5 @@ def _read(connection: Connection, query: sql.SQL | sql.Composed, values: Mapping
         row = cursor.execute(query, values).fetchone()
     if row is None:
         return None
-    controls = {name: value for name, value in (row["controls"] or {}).items() if name in CONTROL_NAMES}
     facts = {name: value for name, value in row.items() if name in MIGRATION_NAMES}
-    return MigrationRecord(**{**facts, "status": Status(row["status"]), "controls": Controls(**controls)})
+    return MigrationRecord(**{**facts, "status": Status(row["status"]), "controls": _controls(row["controls"])})

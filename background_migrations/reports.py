@@ -36,7 +36,8 @@ MIGRATIONS = """
         coalesce(jobs.failed, 0) AS jobs_failed, coalesce(pieces.running, 0) AS jobs_running,
         (coalesce(pieces.rows, 0) + greatest(jobs.finished - coalesce(pieces.finished, 0), 0) * m.batch_size::numeric)
             ::bigint AS rows_done,
-        coalesce(c.throttled_by, '') AS throttled_by, coalesce(c.throttled_reason, '') AS throttled_reason,
+        CASE WHEN m.status IN (1, 4) THEN coalesce(c.throttled_by, '') ELSE '' END AS throttled_by,
+        CASE WHEN m.status IN (1, 4) THEN coalesce(c.throttled_reason, '') ELSE '' END AS throttled_reason,
         c.interval_seconds, coalesce(c.max_parallel_jobs, 1) AS max_parallel_jobs,
         recent.rows AS recent_rows, recent.seconds AS recent_seconds
     FROM public.batched_background_migrations m

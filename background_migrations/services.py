@@ -26,6 +26,7 @@ from background_migrations.errors import (
     UnknownWorkFunctionError,
     UnsupportedServerError,
 )
+from background_migrations.records import GRACE_SECONDS
 from background_migrations.status import Status, origins
 from background_migrations.transitions import Moved, ring, transition
 from background_migrations.work import WorkFunction
@@ -113,22 +114,22 @@ def resume(connection: Connection, names: Sequence[str] | None, *, actor: str) -
     return _move(connection, names, to=Status.ACTIVE, actor=actor, reason="resumed", only_from=(Status.PAUSED,))
 
 
-def restart(connection: Connection, name: str, *, actor: str) -> None:
+def restart(connection: Connection, name: str, *, actor: str, grace: float = GRACE_SECONDS) -> None:
     """Make a failed migration active again; its failed jobs get new attempts."""
     with connection.transaction():
         ((migration_id, _, _),) = _find(connection, [name])
         _move(connection, [name], to=Status.ACTIVE, actor=actor, reason="restarted", only_from=(Status.FAILED,))
-        outcomes.reset_attempts(connection, migration_id)
+        outcomes.reset_attempts(connection, migration_id, grace=grace)
 
 
-def retry(connection: Connection, name: str, *, actor: str) -> int:
+def retry(connection: Connection, name: str, *, actor: str, grace: float = GRACE_SECONDS) -> int:
     """Give the failed jobs of a migration new attempts, at once; return how many. Its status stays as it is."""
     with connection.transaction():
         ((migration_id, _, _),) = _find(connection, [name])
         ((has_failed,),) = connection.execute(HAS_FAILED_JOB, (migration_id,))
         if not has_failed:
             raise NothingToRetryError(name)
-        jobs = outcomes.reset_attempts(connection, migration_id)
+        jobs = outcomes.reset_attempts(connection, migration_id, grace=grace)
         reason = f"{jobs} failed jobs got new attempts"
         events.add(connection, "retry", migration=(migration_id, name), actor=actor, reason=reason)
         ring(connection, name)

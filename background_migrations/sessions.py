@@ -4,11 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import psycopg
+import structlog
 from psycopg import Connection
 
 from background_migrations import locks
 
 Connect = Callable[[], Connection]
+log = structlog.get_logger(__name__)
+
+CANCEL_SECONDS = 5.0
 REGISTRY = "registry"
 # Uses of a statement before the server keeps its plan, where the next one finds the same session.
 PREPARE_THRESHOLD = 2
@@ -57,11 +62,20 @@ class Session:
             locks.limit_statements(connection, seconds=statement_timeout)
             yield connection
 
+    def limited(self, alias: str, *, statement_timeout: float) -> Connection:
+        """Return a connection whose statements, each a transaction, end in time; not where a pooler stands between."""
+        connection = self.connection(alias)
+        if connection.prepare_threshold is not None:
+            locks.limit_statements(connection, seconds=statement_timeout, session=True)
+        return connection
+
     def cancel(self) -> None:
         """End the statements that run now; may be called from another thread."""
         for connection in list(self._open.values()):
-            if not connection.closed:
-                connection.cancel_safe(timeout=5)
+            try:
+                connection.cancel_safe(timeout=CANCEL_SECONDS)
+            except psycopg.Error as error:
+                log.warning("statement cannot be cancelled", error=str(error))
 
     def close(self) -> None:
         """Close all connections; the next use opens new ones."""

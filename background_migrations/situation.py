@@ -2,6 +2,7 @@
 
 import datetime
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import class_row
@@ -30,6 +31,13 @@ SITUATION = """
                 - statement_timestamp())::float8
             FROM unfinished WHERE NOT set_aside AND NOT live
         ) AS due_in,
+        (
+            SELECT count(*) FROM registry_admin.background_migration_job_progress p
+            JOIN public.batched_background_migrations o ON o.id = p.background_migration_id
+            WHERE p.finished_at IS NULL AND p.claim IS NOT NULL AND p.seen_at <= statement_timestamp() - %(grace)s
+              AND o.table_name = %(table)s
+        ) AS silent_on_table,
+        to_jsonb(c) AS controls,
         cooling.jobs AS cooling,
         cooling.free_in,
         (
@@ -38,11 +46,16 @@ SITUATION = """
             WHERE p.finished_at IS NULL AND p.claim IS NOT NULL AND p.seen_at > statement_timestamp() - %(grace)s
               AND o.id <> %(id)s AND o.table_name = %(table)s
         ) AS table_taken_by
-    FROM (
-        SELECT count(*) AS jobs,
-            extract(epoch FROM min(ended_at) + %(interval)s - statement_timestamp())::float8 AS free_in
+    FROM (VALUES (%(id)s::bigint)) AS migration (id)
+    LEFT JOIN registry_admin.background_migration_controls c ON c.background_migration_id = migration.id,
+    LATERAL (
+        SELECT CASE WHEN %(paced)s THEN coalesce(c.interval_seconds * interval '1 s', %(interval)s)
+            ELSE interval '0' END AS pause
+    ) AS paced,
+    LATERAL (
+        SELECT count(*) AS jobs, extract(epoch FROM min(ended_at) + pause - statement_timestamp())::float8 AS free_in
         FROM registry_admin.background_migration_job_progress
-        WHERE background_migration_id = %(id)s AND ended_at > statement_timestamp() - %(interval)s
+        WHERE background_migration_id = migration.id AND ended_at > statement_timestamp() - pause
     ) AS cooling
 """
 HOLD = "SELECT extract(epoch FROM %s::timestamptz - statement_timestamp())::float8"
@@ -57,6 +70,8 @@ class Situation:
     waiting: int  # for their time, or abandoned
     set_aside: int
     due_in: float | None  # seconds until the first waiting one is due
+    silent_on_table: int  # claims without a sign of life: abandoned, or in the middle of a statement
+    controls: dict[str, Any] | None  # as JSON of their row; newer than what was read with the lock
     cooling: int  # ended less than an interval ago, each still holding its place
     free_in: float | None  # seconds until the first of these places is free
     table_taken_by: str | None  # another migration that works on the same table now
@@ -70,7 +85,8 @@ def read_situation(
         "id": migration.id,
         "table": migration.table_name,
         "grace": datetime.timedelta(seconds=rules.grace),
-        "interval": datetime.timedelta(seconds=rules.interval_of(migration, function)),
+        "interval": datetime.timedelta(seconds=rules.default_interval(function)),
+        "paced": rules.paced,
     }
     with connection.cursor(row_factory=class_row(Situation)) as cursor:
         (found,) = cursor.execute(SITUATION, values)

@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg import Connection
 
 from background_migrations import outcomes
+from background_migrations.records import GRACE_SECONDS, Rules
+from background_migrations.sessions import Connect
 from background_migrations.status import Status
 from background_migrations.transitions import transition
+from background_migrations.work import WorkFunction
 from background_migrations.worker import Worker
 
 STATUSES = """
     SELECT id, name, status FROM public.batched_background_migrations
     WHERE %(only)s::text[] IS NULL OR name = ANY(%(only)s::text[]) ORDER BY id
 """
+TABLE_EXISTS = "SELECT to_regclass('public.batched_background_migrations') IS NOT NULL"
 
 
 @dataclass(frozen=True)
@@ -24,13 +29,42 @@ class RunResult:
     unfinished: Mapping[str, str]
 
 
-def prepare(connection: Connection, names: Sequence[str] | None, *, actor: str) -> None:
+def unfinished_names(connection: Connection, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return which of these (None: of all) are not finished, those that do not exist too; asks GitLab's table alone."""
+    ((exists,),) = connection.execute(TABLE_EXISTS)
+    statuses = {name: status for _, name, status in _statuses(connection, names)} if exists else {}
+    asked = statuses if names is None else names
+    return tuple(name for name in asked if statuses.get(name) is not Status.FINISHED)
+
+
+def new_worker(
+    connect: Mapping[str, Connect],
+    *,
+    functions: Mapping[str, WorkFunction],
+    rules: Rules,
+    name: str,
+    options: Mapping[str, Any],
+    stop_seconds: float,
+) -> Worker:
+    """Return a worker of one thread that ends by itself when nothing more can be done."""
+    return Worker(
+        connect=connect,
+        functions=functions,
+        rules=rules,
+        name=name,
+        once=True,
+        options=options,
+        stop_seconds=stop_seconds,
+    )
+
+
+def prepare(connection: Connection, names: Sequence[str] | None, *, actor: str, grace: float = GRACE_SECONDS) -> None:
     """Make paused and failed migrations active, and give failed jobs new attempts; one transaction."""
     with connection.transaction():
-        statuses = _statuses(connection, names)
+        statuses = _statuses(connection, names, lock=True)
         for migration_id, _, status in statuses:
             if status is not Status.FINISHED:
-                outcomes.reset_attempts(connection, migration_id)
+                outcomes.reset_attempts(connection, migration_id, grace=grace)
         ids = [migration_id for migration_id, _, _ in statuses]
         transition(connection, ids, to=Status.ACTIVE, actor=actor, reason="to be run now")
 
@@ -52,7 +86,10 @@ def run_to_completion(worker: Worker, connection: Connection, names: Sequence[st
     return RunResult(finished, unfinished)
 
 
-def _statuses(connection: Connection, names: Sequence[str] | None) -> list[tuple[int, str, Status]]:
+def _statuses(
+    connection: Connection, names: Sequence[str] | None, *, lock: bool = False
+) -> list[tuple[int, str, Status]]:
     only = list(names) if names is not None else None
-    rows = connection.execute(STATUSES, {"only": only}).fetchall()
+    query = STATUSES + "FOR UPDATE" if lock else STATUSES
+    rows = connection.execute(query, {"only": only}).fetchall()
     return [(migration_id, name, Status(status)) for migration_id, name, status in rows]

@@ -1,5 +1,6 @@
 """One look at one background migration under its row lock: what comes next, and claiming it. Executes nothing."""
 
+import datetime
 import uuid
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from background_migrations import catalog, outcomes, pieces, progress
 from background_migrations.batching import Bounds, Target, any_null, next_bounds
 from background_migrations.pacing import adapted_size
 from background_migrations.pieces import Claim, Holder, Piece
-from background_migrations.records import MigrationRecord, Rules
+from background_migrations.records import MigrationRecord, Rules, with_controls
 from background_migrations.sessions import Session
 from background_migrations.situation import Situation, held_for, read_situation
 from background_migrations.status import FailureErrorCode, Status
@@ -24,10 +25,14 @@ RECENT_JOBS = 20
 
 @dataclass(frozen=True)
 class Skip:
-    """A migration has no job for us now; it may have one in so many seconds, or None: not by itself."""
+    """A migration has no job for us now; it may have one in so many seconds, or None: not by itself.
+
+    `lasting`: so long that whoever only wants to get done does not wait for it.
+    """
 
     reason: str
     wait_seconds: float | None = None
+    lasting: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +44,19 @@ class Turn:
     function: WorkFunction
     rules: Rules
     worker: str
+    vain_cuts: int = 0  # looks for the end of the next batch that ran into the time-out: each halves it
 
     def take(self) -> Claim | Skip:
         """Claim the next job, or say why there is none; settle a migration that has none left."""
-        held = held_for(self._connection, self.migration) if self.rules.paced else 0.0
-        if held > 0:
-            return Skip("it is on hold")
         if self.migration.status is Status.ACTIVE:
             self._check()
             if self.migration.failure_error_code is not None:
                 # Somebody set a failed migration to active by hand: its jobs get new attempts, as by a restart.
-                outcomes.reset_attempts(self._connection, self.migration.id)
+                outcomes.reset_attempts(self._connection, self.migration.id, grace=self.rules.grace)
         while True:
-            outcome = self._next(
-                read_situation(self._connection, self.migration, function=self.function, rules=self.rules)
-            )
+            situation = read_situation(self._connection, self.migration, function=self.function, rules=self.rules)
+            current = replace(self, migration=with_controls(self.migration, situation.controls))
+            outcome = current.settle_or_claim(situation)
             if outcome is not None:
                 return outcome
 
@@ -74,8 +77,12 @@ class Turn:
                 null_strategy=self.migration.null_strategy,
             )
 
-    def _next(self, situation: Situation) -> Claim | Skip | None:
+    def settle_or_claim(self, situation: Situation) -> Claim | Skip | None:
         """Return what to do, or None after something was settled and the situation is another one."""
+        situation = self._with_locked(situation)
+        held = held_for(self._connection, self.migration) if self.rules.paced else 0.0
+        if held > 0:
+            return Skip("it is on hold", held, lasting=True)
         if situation.table_taken_by and not self.migration.controls.shares_table:
             return Skip(f"{situation.table_taken_by} works on the same table", OTHERS_PAUSE_SECONDS)
         can_cut = self._can_cut(situation)
@@ -84,6 +91,20 @@ class Turn:
         if situation.live:
             return Skip("its last jobs are being worked on", OTHERS_PAUSE_SECONDS)
         return self._settle(situation)
+
+    def _with_locked(self, situation: Situation) -> Situation:
+        """Count a worker as alive that has been in one statement for longer than its signs of life reach."""
+        if not situation.silent_on_table:
+            return situation
+        locked = pieces.locked_though_silent(self._connection, self.migration.table_name, grace=self.rules.grace)
+        ours = sum(migration_id == self.migration.id for migration_id, _ in locked)
+        others = [name for migration_id, name in locked if migration_id != self.migration.id]
+        return replace(
+            situation,
+            live=situation.live + ours,
+            waiting=situation.waiting - ours,
+            table_taken_by=situation.table_taken_by or min(others, default=None),
+        )
 
     def _next_job(self, situation: Situation, *, can_cut: bool) -> Claim | Skip | None:
         room = (self.migration.controls.max_parallel_jobs or 1) - situation.live - situation.cooling
@@ -107,12 +128,13 @@ class Turn:
             return None
         if (throttled := self._throttled()) is not None:
             return throttled
-        token, attempts = uuid.uuid4(), piece.attempts + (not piece.has_moved)
+        attempts = piece.attempts + (not piece.has_moved)
+        holder = self._holder(attempts)
         self._begin()
-        pieces.take_piece(self._connection, piece, token=token, attempts=attempts, holder=self._holder)
+        stamp = pieces.take_piece(self._connection, piece, attempts=attempts, holder=holder)
         if piece.abandoned:
             outcomes.tell_abandoned(self._connection, self.migration, piece=piece, actor=self.rules.actor)
-        return self._claim(replace(piece, attempts=attempts), token)
+        return self._claim(replace(piece, attempts=attempts), token=holder.token, stamp=stamp)
 
     # --- The next batch -------------------------------------------------------------------------------------------
 
@@ -132,18 +154,17 @@ class Turn:
         if (throttled := self._throttled()) is not None:
             return throttled
         size = self._size()
-        token = uuid.uuid4()
         bounds = self._bounds(situation, size)
+        holder = self._holder(attempts=1)
         self._begin()
-        piece = pieces.cut_job(
+        piece, stamp = pieces.cut_job(
             self._connection,
             self.migration.id,
             bounds=bounds,
             sizes=(size, self._sub_batch_size(size)),
-            token=token,
-            holder=self._holder,
+            holder=holder,
         )
-        return self._claim(piece, token)
+        return self._claim(piece, token=holder.token, stamp=stamp)
 
     def _bounds(self, situation: Situation, size: int) -> Bounds:
         if self.migration.null_strategy:
@@ -155,8 +176,8 @@ class Turn:
     def _size(self) -> int:
         size = self.migration.controls.batch_size or self.migration.batch_size
         adaptation = self.rules.adaptation_of(self.migration)
-        if adaptation is None:
-            return size
+        if adaptation is None or self.vain_cuts:
+            return max(size >> self.vain_cuts, 1)
         recent = pieces.recent_jobs(self._connection, self.migration.id, jobs=RECENT_JOBS)
         return adapted_size(recent[-1][0] if recent else size, recent=recent, adaptation=adaptation)
 
@@ -183,15 +204,21 @@ class Turn:
 
     # --- Parts of all ---------------------------------------------------------------------------------------------
 
-    @property
-    def _holder(self) -> Holder:
-        return Holder(self.worker, self.rules.unfinished)
+    def _holder(self, attempts: int) -> Holder:
+        return Holder(uuid.uuid4(), self.worker, self.rules.unfinished, self.rules.job_attempts(attempts))
 
     def _reading(self) -> AbstractContextManager[Connection]:
         return self.session.reading(self.function.database, statement_timeout=self.rules.timeout_of(self.migration))
 
-    def _claim(self, piece: Piece, token: uuid.UUID) -> Claim:
-        return Claim(migration=self.migration, function=self.function, target=self._target, token=token, piece=piece)
+    def _claim(self, piece: Piece, *, token: uuid.UUID, stamp: datetime.datetime) -> Claim:
+        return Claim(
+            migration=self.migration,
+            function=self.function,
+            target=self._target,
+            token=token,
+            stamp=stamp,
+            piece=piece,
+        )
 
     def _throttled(self) -> Skip | None:
         with self._reading() as connection:

@@ -12,7 +12,7 @@ import structlog
 
 from background_migrations.claims import Claimer, Idle
 from background_migrations.jobs import JobRun, Outcome
-from background_migrations.pacing import idle_pause
+from background_migrations.pacing import IDLE_LONGEST_SECONDS, idle_pause
 from background_migrations.pieces import Claim
 from background_migrations.presence import Bell, Presence
 from background_migrations.records import Rules
@@ -22,6 +22,7 @@ from background_migrations.work import WorkFunction
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.2
+MOST_FAULTS = 5  # turns in a row in which nothing went right, before `once` gives up
 
 
 def _ignore(_claim: Claim, *, rows: int) -> None:
@@ -50,9 +51,10 @@ class Worker:
     counts: Counter[Outcome] = field(default_factory=Counter, init=False)
     bell: Bell = field(default_factory=Bell, init=False)
     _sessions: list[Session] = field(default_factory=list, init=False)
+    _ended_well: int = field(default=0, init=False)
 
     def run(self) -> bool:
-        """Work until stopped, or with `once` until nothing is left; say whether every thread came to its end."""
+        """Work until stopped, or with `once` until nothing is left; say whether every thread ended as it should."""
         presence = Presence(self.connect[REGISTRY], grace=self.rules.grace, bell=self.bell)
         threads = [
             threading.Thread(target=self._lane, args=(presence,), name=f"lane-{number}", daemon=True)
@@ -80,14 +82,17 @@ class Worker:
             for session in self._sessions:
                 session.cancel()
             _join(threads, seconds=self.stop_seconds)
-        return not any(thread.is_alive() for thread in threads)
+        return self._ended_well == len(threads)
 
     def _lane(self, presence: Presence) -> None:
         session = Session(self.connect)
         self._sessions.append(session)
+        claimer = Claimer(session=session, functions=self.functions, rules=self.rules, worker=self.name, only=self.only)
+        lane = _Lane(self, session, presence, claimer)
         try:
-            _Lane(self, session, presence).loop()
+            lane.loop()
         finally:
+            self._ended_well += lane.ended_well
             session.close()
 
 
@@ -98,31 +103,45 @@ class _Lane:
     worker: Worker
     session: Session
     presence: Presence
+    claimer: Claimer
+    ended_well: bool = False
     _interrupted: tuple[JobRun, BaseException] | None = None
 
     def loop(self) -> None:
-        """Go from job to job until stopped; with `once`, until nothing is left."""
-        idle_turns = 0
+        """Go from job to job until stopped; with `once`, until nothing is left or nothing goes right any more."""
+        faults = idle_turns = 0
         while not self.should_stop():
             rung = self.worker.bell.rung
-            pause: float | None = None
             try:
                 outcome = self._turn()
             except Exception as error:
                 # What is wrong now, a server away or a fault of ours, must not end the worker.
                 log.warning("turn failed", error=type(error).__name__, text=str(error))
                 self.session.close()
+                faults += 1
+                outcome = Idle(0.0 if faults == 1 else None, self.worker.reasons, lasting=True)
             else:
-                if isinstance(outcome, Outcome):
-                    self.worker.counts[outcome] += 1
-                    idle_turns = 0
-                    continue
-                self.worker.reasons, pause = outcome.reasons, outcome.wait_seconds
-                if self.worker.once and pause is None:
-                    return
-            longest = idle_pause(idle_turns)
+                faults = 0
+            if isinstance(outcome, Outcome):
+                self.worker.counts[outcome] += 1
+                idle_turns = 0
+                continue
+            self.worker.reasons = outcome.reasons
             idle_turns += 1
-            self.worker.bell.wait(longest if pause is None else min(pause, longest), since=rung)
+            if self.worker.once and self._is_done(outcome, faults=faults, idle_turns=idle_turns):
+                break
+            longest = idle_pause(idle_turns - 1)
+            pause = longest if outcome.wait_seconds is None else min(outcome.wait_seconds, longest)
+            self.worker.bell.wait(pause, since=rung)
+        self.ended_well = faults == 0 or self.should_stop()
+
+    def _is_done(self, idle: Idle, *, faults: int, idle_turns: int) -> bool:
+        """Say whether nothing is left that is worth waiting for."""
+        if faults:
+            return faults >= MOST_FAULTS
+        if idle.wait_seconds is None:
+            return True
+        return idle.lasting and (idle_turns >= MOST_FAULTS or idle.wait_seconds > IDLE_LONGEST_SECONDS)
 
     def should_stop(self) -> bool:
         """Whether the worker is to end."""
@@ -139,14 +158,7 @@ class _Lane:
     def _turn(self) -> Outcome | Idle:
         self._settle_interrupted()
         worker = self.worker
-        claimer = Claimer(
-            session=self.session,
-            functions=worker.functions,
-            rules=worker.rules,
-            worker=worker.name,
-            only=worker.only,
-        )
-        claim = claimer.next_claim()
+        claim = self.claimer.next_claim()
         if isinstance(claim, Idle):
             return claim
         job = JobRun(session=self.session, claim=claim, rules=worker.rules, watch=self, options=worker.options)

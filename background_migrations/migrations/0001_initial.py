@@ -175,6 +175,7 @@ class Migration(migrations.Migration):
                 ("worker", models.TextField(db_default="", default="")),
                 ("claimed_at", models.DateTimeField(null=True)),
                 ("claimed_value", models.BigIntegerField(null=True)),
+                ("claimed_rows", models.BigIntegerField(db_default=0, default=0)),
                 ("seen_at", models.DateTimeField(null=True)),
                 ("retry_at", models.DateTimeField(null=True)),
                 ("set_aside", models.BooleanField(db_default=False, default=False)),
