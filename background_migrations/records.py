@@ -87,6 +87,18 @@ class MigrationRecord:
             raise InvalidTableError(self.table_name)
         return schema, name
 
+    @property
+    def job_size(self) -> int:
+        """The rows of one job."""
+        return self.controls.batch_size or self.batch_size
+
+    def sub_batch_size_of(self, function: WorkFunction, *, job_size: int) -> int:
+        """Return the rows of one transaction; 0: the whole job."""
+        chosen = self.controls.sub_batch_size
+        if chosen is None:
+            chosen = self.sub_batch_size or function.sub_batch_size
+        return chosen if chosen < job_size else 0
+
     def target(self, function: WorkFunction) -> Target:
         """Return what its batches are cut from. Raises InvalidTableError."""
         return Target(self.table, self.column_name, function.predicate)

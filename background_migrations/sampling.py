@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import psycopg
 from psycopg import Connection, Cursor, sql
 
 from background_migrations import locks, progress
@@ -74,10 +75,12 @@ class Sampler:
             function = self.functions.get(migration.job_signature_name)
             if function is None:
                 raise UnknownWorkFunctionError(migration.job_signature_name, known=tuple(self.functions))
-            size = rows or migration.sub_batch_size or function.sub_batch_size or migration.batch_size
+            whole = migration.job_size
+            size = rows or migration.sub_batch_size_of(function, job_size=whole) or whole
             if function.is_external:
                 worked_on = self.session.connection(function.database)
                 with worked_on.transaction(force_rollback=True):
+                    locks.limit_statements(worked_on, seconds=self.rules.timeout_of(migration))
                     return self._try(worked_on, migration, function, size=size)
             return self._try(connection, migration, function, size=size)
 
@@ -95,7 +98,7 @@ class Sampler:
             max_value=batch.max_value,
             rows=rows,
             seconds=seconds,
-            statement=_text(connection, slowest),
+            statement=" ".join(_text(connection, slowest).split()),
             statement_seconds=slowest.seconds if slowest else 0.0,
             plan=_plan(connection, slowest),
             total_seconds=self._total(connection, migration, function, sampled=(size if full else rows, seconds)),
@@ -126,18 +129,22 @@ class Sampler:
         if rows <= 0:
             return None
         total = progress.estimate_rows(connection, migration.target(function), migration=migration)
-        jobs = total / (migration.controls.batch_size or migration.batch_size)
+        jobs = total / migration.job_size
         return total / rows * seconds + jobs * self.rules.interval_of(migration, function)
 
 
 def _text(connection: Connection, statement: _Statement | None) -> str:
     query = statement.query if statement else ""
-    return " ".join((query.as_string(connection) if isinstance(query, sql.Composable) else str(query)).split())
+    return query.as_string(connection) if isinstance(query, sql.Composable) else str(query)
 
 
 def _plan(connection: Connection, statement: _Statement | None) -> str:
-    """Run the statement once more, explained; whoever called rolls it back."""
+    """Run the statement once more, explained; whoever called rolls it back. Not every statement has a plan."""
     if statement is None:
         return ""
-    query = sql.SQL("EXPLAIN (ANALYZE, BUFFERS) {}").format(sql.SQL(_text(connection, statement)))
-    return "\n".join(line for (line,) in connection.execute(query, statement.parameters))
+    query = f"EXPLAIN (ANALYZE, BUFFERS) {_text(connection, statement)}"
+    try:
+        with connection.transaction():
+            return "\n".join(line for (line,) in connection.execute(query.encode(), statement.parameters))
+    except psycopg.errors.SyntaxError:
+        return ""

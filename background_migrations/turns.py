@@ -161,7 +161,7 @@ class Turn:
             self._connection,
             self.migration.id,
             bounds=bounds,
-            sizes=(size, self._sub_batch_size(size)),
+            sizes=(size, self.migration.sub_batch_size_of(self.function, job_size=size)),
             holder=holder,
         )
         return self._claim(piece, token=holder.token, stamp=stamp)
@@ -174,24 +174,19 @@ class Turn:
             return next_bounds(connection, self._target, start=start, limit=limit, size=size)
 
     def _size(self) -> int:
-        size = self.migration.controls.batch_size or self.migration.batch_size
+        size = self.migration.job_size
         adaptation = self.rules.adaptation_of(self.migration)
         if adaptation is None or self.vain_cuts:
             return max(size >> self.vain_cuts, 1)
         recent = pieces.recent_jobs(self._connection, self.migration.id, jobs=RECENT_JOBS)
         return adapted_size(recent[-1][0] if recent else size, recent=recent, adaptation=adaptation)
 
-    def _sub_batch_size(self, size: int) -> int:
-        chosen = self.migration.controls.sub_batch_size
-        if chosen is None:
-            chosen = self.migration.sub_batch_size or self.function.sub_batch_size
-        return chosen if chosen < size else 0
-
     # --- Nothing is left ------------------------------------------------------------------------------------------
 
     def _settle(self, situation: Situation) -> Skip | None:
-        size = self.migration.controls.batch_size or self.migration.batch_size
-        if pieces.adopt_jobs(self._connection, self.migration.id, size=size, sub_batch_size=self._sub_batch_size(size)):
+        size = self.migration.job_size
+        sub_batch_size = self.migration.sub_batch_size_of(self.function, job_size=size)
+        if pieces.adopt_jobs(self._connection, self.migration.id, size=size, sub_batch_size=sub_batch_size):
             return None
         outcomes.note_throttled(self._connection, self.migration, None)
         if situation.set_aside:
