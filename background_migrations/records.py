@@ -16,6 +16,7 @@ from background_migrations.throttling import Lookout
 from background_migrations.work import WorkFunction
 
 GRACE_SECONDS = 30.0
+GITLAB_ATTEMPTS = 5  # of GitLab's own worker, unless it is configured otherwise
 # `sub_batch_size` is younger than the oldest schema we work on, hence the detour.
 READ = sql.SQL("""
     SELECT m.id, m.name, m.status, m.min_value, m.max_value, m.batch_size, m.job_signature_name, m.table_name,
@@ -125,9 +126,11 @@ class Rules:
     def job_attempts(self, attempts: int) -> int:
         """Return what GitLab's table shows of the attempts of a job that may have more.
 
-        Its worker, allowed as many, would fail the whole migration over a job that had its last.
+        Its worker would fail the whole migration over a job that had its last.
         """
-        return min(attempts, self.max_attempts - 1) if self.unfinished is Status.FAILED else attempts
+        if self.unfinished is not Status.FAILED:
+            return attempts
+        return min(attempts, self.max_attempts - 1, GITLAB_ATTEMPTS - 1)
 
     def interval_of(self, migration: MigrationRecord, function: WorkFunction) -> float:
         """Return the seconds between two jobs."""
