@@ -7,9 +7,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, TextIO
+from functools import partial
+from typing import Any, Protocol, TextIO
 
 from django.conf import settings
 from django.core.management.base import CommandError
@@ -21,13 +22,14 @@ from schema_migrations.errors import ForeignSchemaError, NothingAppliedError, Sc
 from schema_migrations.journal import Author
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migration import Phase
-from schema_migrations.migrator import Migrator
+from schema_migrations.migrator import BackgroundOutcome, FinishBackgroundMigrations, Migrator
 from schema_migrations.planner import Direction, Step, plan_down, plan_up, select
 from schema_migrations.printing import ProgressReporter, print_plan, print_result, print_statuses
 from schema_migrations.runner import Limits
-from schema_migrations.writer import write_migration
+from schema_migrations.writer import Draft, write_migration, write_queueing_migration
 
 MAXIMUM_APPLICATION_NAME = 63  # PostgreSQL cuts longer ones
+TABLE, COLUMN = "public.repositories", "id"
 DESCRIPTION = "Manage the schema of the registry's metadata database."
 EXAMPLES = {
     "up": """examples:
@@ -45,7 +47,8 @@ EXAMPLES = {
   python manage.py database migrate version""",
     "new": """examples:
   python manage.py database migrate new add_repositories_size_column
-  python manage.py database migrate new add_repositories_created_at_index --post-deployment""",
+  python manage.py database migrate new add_repositories_created_at_index --post-deployment
+  python manage.py database migrate new backfill_tags_size --background --table public.tags --column id""",
 }
 HELP = {
     "up": "apply pending migrations",
@@ -54,6 +57,21 @@ HELP = {
     "version": "print the id of the newest applied migration",
     "new": "write the file of a new migration (for developers)",
 }
+
+
+class FinishBackground(Protocol):
+    """Returns how many background migrations it completed, and which of these (None: of all) are not finished.
+
+    Without `run` it only looks.
+    """
+
+    def __call__(self, names: Sequence[str] | None, *, run: bool) -> tuple[int, Sequence[str]]: ...
+
+
+class DraftBackground(Protocol):
+    """Drafts a background migration over a table, in batches by a column."""
+
+    def __call__(self, name: str, *, table: str, column: str) -> Draft: ...
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +100,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands["status"].add_argument("-u", "--up-to-date", action="store_true", help="print true or false, exit 0 or 1")
     commands["new"].add_argument("name", help="lower-case words joined by _, such as add_tags_size_column")
     commands["new"].add_argument("--post-deployment", action="store_true", help="for after the new code runs")
+    commands["new"].add_argument(
+        "--background", action="store_true", help="queue a background migration; write its work function and test too"
+    )
+    commands["new"].add_argument("--table", metavar="SCHEMA.TABLE", help=f"what it goes through ({TABLE})")
+    commands["new"].add_argument("--column", help=f"whole numbers that its batches are cut by ({COLUMN})")
     for command in commands.values():
         command.add_argument("--json", action="store_true", help="print one JSON object instead of text")
         command.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
@@ -105,16 +128,29 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dry-run", action="store_true", help="print the plan with its SQL, change nothing")
 
 
-def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO) -> None:
+def handle(
+    options: dict[str, Any],
+    *,
+    stdout: TextIO,
+    stderr: TextIO,
+    finish_background: FinishBackground,
+    draft_background: DraftBackground,
+) -> None:
     """Run one subcommand. Raises the app's errors; CommandError ends it with exit code 1."""
     name = options["migrate_command"]
     if name in ("up", "down", "new") and settings.SCHEMA_OWNER == "gitlab":
         raise ForeignSchemaError(name)
-    commands = {"up": _up, "down": _down, "status": _status, "version": _version, "new": _new}
+    commands: dict[str, Callable[[dict[str, Any], TextIO, TextIO], None]] = {
+        "up": partial(_up, finish_background=finish_background),
+        "down": _down,
+        "status": _status,
+        "version": _version,
+        "new": partial(_new, draft_background=draft_background),
+    }
     commands[name](options, stdout, stderr)
 
 
-def _up(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
+def _up(options: dict[str, Any], stdout: TextIO, stderr: TextIO, *, finish_background: FinishBackground) -> None:
     skip = options["skip_post_deployment"] or (
         # The environment is a default only: a limit given by hand wins over it.
         settings.SKIP_POST_DEPLOYMENT_MIGRATIONS and options["post_deploy_limit"] is None
@@ -126,7 +162,7 @@ def _up(options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
         steps = plan_up(_known(), applied=_applied_ids(), selection=selection)
         print_plan(steps, as_json=options["json"], stdout=stdout)
         return
-    with _migrator(options, stderr) as migrator:
+    with _migrator(options, stderr, finish_background=finish_background) as migrator:
         result = migrator.up(selection)
         _warn_of_changes(services.migration_statuses(migrator.connection, known=migrator.known), stderr)
     print_result(result, direction=Direction.UP, as_json=options["json"], stdout=stdout)
@@ -177,13 +213,23 @@ def _version(options: dict[str, Any], stdout: TextIO, _stderr: TextIO) -> None:
     print(json.dumps({"version": applied[-1].id}) if options["json"] else applied[-1].id, file=stdout)
 
 
-def _new(options: dict[str, Any], stdout: TextIO, _stderr: TextIO) -> None:
+def _new(options: dict[str, Any], stdout: TextIO, _stderr: TextIO, *, draft_background: DraftBackground) -> None:
+    name, now = options["name"], datetime.datetime.now(datetime.UTC)
     phase = Phase.POST_DEPLOYMENT if options["post_deployment"] else Phase.PRE_DEPLOYMENT
+    target = {"table": options["table"], "column": options["column"]}
+    given = {option: value for option, value in target.items() if value is not None}
+    if given and not options["background"]:
+        raise CommandError("--table and --column are for a background migration; give --background too.")
     try:
-        path = write_migration(options["name"], phase=phase, now=datetime.datetime.now(datetime.UTC))
+        if options["background"]:
+            draft = partial(draft_background, **{"table": TABLE, "column": COLUMN, **given})
+            paths = write_queueing_migration(name, phase=phase, now=now, draft=draft)
+        else:
+            paths = [write_migration(name, phase=phase, now=now)]
     except OSError as error:
-        raise CommandError(f"The file cannot be written: {error}") from error
-    print(json.dumps({"path": str(path)}) if options["json"] else path, file=stdout)
+        raise CommandError(f"Nothing was written: {error}") from error
+    texts = [str(path) for path in paths]
+    print(json.dumps({"path": texts[-1], "paths": texts}) if options["json"] else "\n".join(texts), file=stdout)
 
 
 # --- Building -----------------------------------------------------------------------------------------------------
@@ -221,7 +267,9 @@ def _user() -> str:
 
 
 @contextmanager
-def _migrator(options: dict[str, Any], stderr: TextIO) -> Iterator[Migrator]:
+def _migrator(
+    options: dict[str, Any], stderr: TextIO, *, finish_background: FinishBackground | None = None
+) -> Iterator[Migrator]:
     actor = f"{_user()}@{socket.gethostname()}"
     name = f"database migrate {options['migrate_command']} by {actor}, pid {os.getpid()}"
     with _open_connection(name) as connection, closing(ProgressReporter(stderr)) as reporter:
@@ -236,7 +284,19 @@ def _migrator(options: dict[str, Any], stderr: TextIO) -> Iterator[Migrator]:
                 statement_timeout=settings.SCHEMA_STATEMENT_TIMEOUT_SECONDS,
                 migrator_wait=settings.SCHEMA_MIGRATOR_WAIT_SECONDS,
             ),
+            finish_background=_beside(reporter, finish_background) if finish_background else None,
         )
+
+
+def _beside(reporter: ProgressReporter, finish_background: FinishBackground) -> FinishBackgroundMigrations:
+    """Return it as the migrator wants it, with the terminal for itself while it works."""
+
+    def finish(names: Sequence[str] | None, *, run: bool) -> BackgroundOutcome:
+        with reporter.aside():
+            completed, unfinished = finish_background(names, run=run)
+        return BackgroundOutcome(completed, tuple(unfinished))
+
+    return finish
 
 
 # --- Asking --------------------------------------------------------------------------------------------------------

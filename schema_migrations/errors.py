@@ -42,6 +42,32 @@ class UnknownRequirementError(SchemaMigrationError):
         self.migration_id, self.requirement = migration_id, requirement
 
 
+class DuplicateBackgroundMigrationError(SchemaMigrationError):
+    """Two schema migrations queue a background migration of the same name."""
+
+    code = "duplicate_background_migration"
+
+    def __init__(self, first: str, second: str, *, name: str) -> None:
+        super().__init__(
+            f"Schema migrations {first} and {second} both queue background migration {name!r}; rename one of the two."
+        )
+        self.first, self.second, self.name = first, second, name
+
+
+class UnknownBackgroundMigrationError(SchemaMigrationError):
+    """A schema migration requires a background migration that none queues."""
+
+    code = "unknown_background_migration"
+
+    def __init__(self, migration_id: str, *, name: str, close: Sequence[str] = ()) -> None:
+        hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "Is its name right?"
+        super().__init__(
+            f"Schema migration {migration_id} requires background migration {name!r}, which no schema migration "
+            f"declares in `queued_background_migrations`. {hint}"
+        )
+        self.migration_id, self.name, self.close = migration_id, name, tuple(close)
+
+
 class DependencyCycleError(SchemaMigrationError):
     """Schema migrations wait for one another in a circle (the order within a phase counts as waiting)."""
 
@@ -151,6 +177,16 @@ class NameTakenError(SchemaMigrationError):
     def __init__(self, name: str, *, existing: str) -> None:
         super().__init__(f"A migration named {name!r} exists already: {existing}.")
         self.name, self.existing = name, existing
+
+
+class FileTakenError(SchemaMigrationError):
+    """A file that is to be written exists."""
+
+    code = "file_taken"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} exists already; nothing was written. Choose another name.")
+        self.path = path
 
 
 class NothingAppliedError(SchemaMigrationError):

@@ -1,11 +1,12 @@
 """Finds the schema migrations on disk, sorts them and refuses what does not fit together. Asks no database."""
 
+import difflib
 import hashlib
 import json
 import re
 import runpy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -14,8 +15,10 @@ from pathlib import Path
 from schema_migrations import indexes
 from schema_migrations.errors import (
     DependencyCycleError,
+    DuplicateBackgroundMigrationError,
     DuplicateVersionError,
     MalformedMigrationError,
+    UnknownBackgroundMigrationError,
     UnknownRequirementError,
 )
 from schema_migrations.migration import Migration, Phase
@@ -34,6 +37,12 @@ class KnownMigration:
     id: str
     phase: Phase
     migration: Migration
+    implied: tuple[str, ...] = ()  # ids of those that queue what it requires to be finished
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The ids of all that come before it, declared or implied."""
+        return (*self.migration.requires, *self.implied)
 
     @property
     def version(self) -> str:
@@ -53,7 +62,8 @@ def load_migrations(
     """Return all migrations, pre-deployment first, each phase by version.
 
     Raises the first fault found: a malformed file, a version given twice, a requirement that does not exist, a
-    circle. Without `own_database` those that only a database of our own needs are left out.
+    background migration that is required and never queued, or queued twice, a circle. Without `own_database` those
+    that only a database of our own needs are left out.
     """
     known = [
         _load(path, phase=phase)
@@ -62,13 +72,9 @@ def load_migrations(
         if path.name != "__init__.py"
     ]
     _refuse_duplicates(known)
-    _refuse_unknown_requirements(known)
-    _refuse_cycles(known)
-    if own_database:
-        return tuple(known)
-    shared = [each for each in known if not each.migration.own_database_only]
-    _refuse_unknown_requirements(shared)
-    return tuple(shared)
+    linked = _link(known)
+    _refuse_cycles(linked)
+    return linked if own_database else _link([each for each in known if not each.migration.own_database_only])
 
 
 def _load(path: Path, *, phase: Phase) -> KnownMigration:
@@ -90,6 +96,7 @@ def _refuse_malformed(path: Path, *, migration: Migration) -> None:
         "up": migration.up,
         "down": migration.down,
         "requires": migration.requires,
+        "queued_background_migrations": migration.queued_background_migrations,
         "required_background_migrations": migration.required_background_migrations,
     }
     for name, values in lists.items():
@@ -112,6 +119,32 @@ def _refuse_duplicates(known: Sequence[KnownMigration]) -> None:
             raise DuplicateVersionError(other.id, each.id)
 
 
+def _link(known: Sequence[KnownMigration]) -> tuple[KnownMigration, ...]:
+    """Return them with what their background migrations imply. Raises when one requires what is not among them."""
+    _refuse_unknown_requirements(known)
+    queued_by = _queued_by(known)
+    return tuple(replace(each, implied=_implied(each, queued_by)) for each in known)
+
+
+def _queued_by(known: Sequence[KnownMigration]) -> dict[str, str]:
+    """Return which migration queues which background migration: one alone, or the order were not known."""
+    queued_by: dict[str, str] = {}
+    for each in known:
+        for name in each.migration.queued_background_migrations:
+            if name in queued_by:
+                raise DuplicateBackgroundMigrationError(queued_by[name], each.id, name=name)
+            queued_by[name] = each.id
+    return queued_by
+
+
+def _implied(each: KnownMigration, queued_by: Mapping[str, str]) -> tuple[str, ...]:
+    names = each.migration.required_background_migrations
+    for name in names:
+        if name not in queued_by:
+            raise UnknownBackgroundMigrationError(each.id, name=name, close=difflib.get_close_matches(name, queued_by))
+    return tuple(dict.fromkeys(queued_by[name] for name in names))
+
+
 def _refuse_unknown_requirements(known: Sequence[KnownMigration]) -> None:
     ids = {each.id for each in known}
     for each in known:
@@ -121,7 +154,7 @@ def _refuse_unknown_requirements(known: Sequence[KnownMigration]) -> None:
 
 
 def _refuse_cycles(known: Sequence[KnownMigration]) -> None:
-    graph = {each.id: set(each.migration.requires) for each in known}
+    graph = {each.id: set(each.requires) for each in known}
     for phase in Phase:
         stream = [each.id for each in known if each.phase is phase]
         for earlier, later in pairwise(stream):

@@ -27,7 +27,8 @@ class Migration:
     transactional: bool = True
     irreversible: str = ""  # the reason why `down` cannot undo it; then `down` stays empty
     requires: Sequence[str] = ()  # full ids of schema migrations, of either phase, that come first
-    required_background_migrations: Sequence[str] = ()  # names that must be finished first
+    queued_background_migrations: Sequence[str] = ()  # names of the rows that `up` inserts and `down` deletes
+    required_background_migrations: Sequence[str] = ()  # names, queued by earlier ones, that must be finished first
     own_database_only: bool = False  # for tables that a database created by GitLab's registry gets elsewhere
     lock_timeout_seconds: float | None = None  # None: as configured
     statement_timeout_seconds: float | None = None  # None: as configured

@@ -46,11 +46,12 @@ class Reporter(StepReporter, Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What one run did."""
+    """What one run did; an installation also says which background migrations it could not finish."""
 
     steps: tuple[Step, ...]
-    background_completed: int
     seconds: float
+    background_completed: int = 0
+    background_unfinished: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +86,8 @@ class Migrator:
                 journal.begin_installation(self.connection)
             steps = plan_up(self.known, applied=applied, selection=selection)
             completed = self._run(steps)
-            completed += self._finish_installation()
-        return Result(steps, completed, time.monotonic() - started)
+            rest = self._finish_installation()
+        return Result(steps, time.monotonic() - started, completed + rest.completed, rest.unfinished)
 
     def plan_down(self, selection: Selection) -> tuple[Step, ...]:
         """Return what `down` would undo, for the question that comes before it."""
@@ -102,7 +103,7 @@ class Migrator:
             if steps:
                 journal.create_tables(self.connection)
                 self._run(steps)
-        return Result(steps, 0, time.monotonic() - started)
+        return Result(steps, time.monotonic() - started)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -154,11 +155,14 @@ class Migrator:
             raise UnfinishedBackgroundMigrationsError(known.id, names=outcome.unfinished)
         return outcome.completed
 
-    def _finish_installation(self) -> int:
-        """End the installation when nothing is pending any more: background migrations have an empty database."""
+    def _finish_installation(self) -> BackgroundOutcome:
+        """End the installation when nothing is pending any more: background migrations have an empty database.
+
+        One that cannot be finished stays for a worker or an operator, since nothing requires it.
+        """
         pending = {each.id for each in self.known} - self._applied()
         if pending or not journal.is_installing(self.connection):
-            return 0
-        completed = self.finish_background(None, run=True).completed if self.finish_background else 0
+            return BackgroundOutcome()
+        outcome = self.finish_background(None, run=True) if self.finish_background else BackgroundOutcome()
         journal.finish_installation(self.connection)
-        return completed
+        return outcome

@@ -72,7 +72,7 @@ def plan_up(known: Sequence[KnownMigration], *, applied: Collection[str], select
     by_id = {each.id: each for each in known}
 
     def before(each: KnownMigration) -> Iterable[KnownMigration]:
-        for requirement in each.migration.requires:
+        for requirement in each.requires:
             yield from _until(_of_phase(known, by_id[requirement].phase), by_id[requirement])
 
     pending = [each for each in known if each.id not in applied]
@@ -91,7 +91,7 @@ def plan_down(known: Sequence[KnownMigration], *, applied: Collection[str], sele
 
     def before(each: KnownMigration) -> Iterable[KnownMigration]:
         for dependent in known:
-            if each.id in dependent.migration.requires:
+            if each.id in dependent.requires:
                 yield from _until(reversed(_of_phase(known, dependent.phase)), dependent)
 
     undoable = [each for each in reversed(known) if each.id in applied]

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from django.utils import timezone
@@ -16,6 +17,7 @@ from schema_migrations.services import MigrationStatus
 from schema_migrations.watcher import IndexBuild
 
 BUILD_STEP = 0.05
+MOST_NAMES = 3  # in a line; JSON has them all
 
 
 class ProgressReporter:
@@ -75,6 +77,17 @@ class ProgressReporter:
             text += f", about {(now - began) * (1 - build.share) / (build.share - share):.0f} s left"
         self._line(text)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the terminal to others while the block runs."""
+        shown = self._bar is not None and self._bar.live.is_started
+        self.close()
+        try:
+            yield
+        finally:
+            if self._bar and shown and not self._bar.finished:
+                self._bar.start()
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._bar:
@@ -100,6 +113,9 @@ def print_plan(steps: Sequence[Step], *, as_json: bool, stdout: TextIO) -> None:
             print(f"-- needed by {step.pulled_in_by}", file=stdout)
         if names := migration.required_background_migrations:
             print(f"-- requires background migrations: {', '.join(names)}", file=stdout)
+        if names := migration.queued_background_migrations:
+            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            print(f"-- queues background migrations: {', '.join(names[:MOST_NAMES])}{more}", file=stdout)
         for statement in step.statements:
             text = statement.strip().rstrip(";")
             # Behind a comment a semicolon would belong to it.
@@ -114,11 +130,12 @@ def print_result(result: Result, *, direction: Direction, as_json: bool, stdout:
         facts = {
             "migrations": [step.known.id for step in result.steps],
             "background_migrations": result.background_completed,
+            "unfinished_background_migrations": list(result.background_unfinished),
             "seconds": round(result.seconds, 3),
         }
         print(json.dumps(facts), file=stdout)
         return
-    if not result.steps:
+    if not (result.steps or result.background_completed):
         print("OK: nothing to do", file=stdout)
         return
     counts = [
@@ -172,5 +189,6 @@ def _step_as_json(step: Step) -> dict[str, Any]:
         "transactional": migration.transactional,
         "needed_by": step.pulled_in_by,
         "required_background_migrations": list(migration.required_background_migrations),
+        "queued_background_migrations": list(migration.queued_background_migrations),
         "statements": list(step.statements),
     }

@@ -3,6 +3,7 @@
 from schema_migrations.migration import Migration
 
 migration = Migration(
+    queued_background_migrations=["copy_manifests_media_type_id_column_to_media_type_id_convert_to_bigint_column"],
     up=[
         """
         INSERT INTO public.batched_background_migrations

@@ -3,6 +3,7 @@
 from schema_migrations.migration import Migration
 
 migration = Migration(
+    queued_background_migrations=[f"backfill_blobs_p_{remainder}_id_column" for remainder in range(64)],
     up=[
         """
         INSERT INTO public.batched_background_migrations (

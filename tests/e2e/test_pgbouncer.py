@@ -1,5 +1,6 @@
 """Behind a transaction pooler everything works but schema migrations, which say what they need."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from tests.background_migrations.work_functions.registry_rows import add_manifests
 from tests.conftest import Database
 from tests.e2e.registry import free_port, require_programs
 
@@ -26,6 +28,10 @@ pool_mode = transaction
 default_pool_size = 2
 """
 
+COPYING = "copy_manifests_media_type_id_column_to_media_type_id_convert_to_bigint_column"
+STATUSES = "SELECT DISTINCT status FROM batched_background_migrations"
+COPIED = "SELECT count(*) FROM manifests WHERE media_type_id_convert_to_bigint = media_type_id"
+FINISHED = 2
 RECORDS = "SELECT schemaname FROM pg_tables WHERE tablename = 'django_migrations' ORDER BY 1"
 
 
@@ -100,3 +106,43 @@ def test_django_s_migrate_works_and_leaves_nothing_in_a_session(pooled):
             assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
             assert connection.execute("SHOW lock_timeout").fetchone() == ("0",)
             assert connection.execute(RECORDS).fetchall() == [("public",), ("registry_admin",)]
+
+
+@pytest.fixture
+def old_rows(scratch_copy):
+    """Manifests that a background migration has to change."""
+    with scratch_copy.connect() as connection:
+        add_manifests(connection, 1_000)
+        yield connection
+
+
+WORKING = (
+    ["worker", "--once", "--concurrency", "4", "--interval", "0"],
+    ["run", "--concurrency", "4"],
+)
+
+
+@pytest.mark.parametrize("arguments", WORKING)
+def test_background_migrations_are_worked_off(pooled, old_rows, arguments):
+    assert manage(pooled, "background_migrate", "control", COPYING, "--batch-size", "100").returncode == 0
+    done = manage(pooled, "background_migrate", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert old_rows.execute(STATUSES).fetchall() == [(FINISHED,)]
+    assert old_rows.execute(COPIED).fetchone() == (1_000,)
+
+
+def test_background_migrations_are_managed(pooled, old_rows):
+    for arguments in (
+        ["pause", COPYING],
+        ["resume"],
+        ["control", COPYING, "--max-parallel-jobs", "2"],
+        ["sample", COPYING, "--rows", "10"],
+        ["status"],
+        ["status", COPYING],
+        ["jobs", COPYING],
+        ["events", COPYING],
+    ):
+        done = manage(pooled, "background_migrate", *arguments, "--json")
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+        assert json.loads(done.stdout)
+    assert old_rows.execute(COPIED).fetchone() == (0,)

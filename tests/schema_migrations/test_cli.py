@@ -17,9 +17,11 @@ from django.db import connections
 from psycopg import sql
 
 from schema_migrations import cli, loader, writer
+from schema_migrations.printing import ProgressReporter
 from tests.schema_migrations.declared import folders, module
 
 FIRST, SECOND, THIRD = "20260101000001_first", "20260101000002_second", "20260101000003_third"
+SHOW_CURSOR = "\x1b[?25h"  # what a bar ends with
 CREATE = {"up": ["CREATE TABLE {0} ()"], "down": ["DROP TABLE {0}"]}
 
 
@@ -100,6 +102,7 @@ class TestUp:
         facts = json.loads(run("up", "--json", "--limit", "1")[0])
         assert facts["migrations"] == [FIRST]
         assert facts["background_migrations"] == 0
+        assert facts["unfinished_background_migrations"] == []
         assert facts["seconds"] > 0
 
     def test_a_dry_run_prints_the_sql_and_changes_nothing(self, database):
@@ -108,6 +111,24 @@ class TestUp:
             f"-- up {SECOND} (pre-deployment, in a transaction)\n-- needed by {THIRD}\nCREATE TABLE second ();" in out
         )
         assert out.endswith("-- 3 migrations; dry run, nothing was changed\n")
+        assert tables(database) == []
+
+    def test_a_dry_run_shows_background_migrations(self, database, three):
+        queued = [f"copy_{number}" for number in range(5)]
+        needy = next(iter(three.values())) / "20260101000004_needy.py"
+        needy.write_text(module(required_background_migrations=["copy_1", "copy_4"]))
+        (needy.parent / f"{FIRST}.py").write_text(module(queued_background_migrations=queued))
+        out, _ = run("up", "--dry-run")
+        assert "-- queues background migrations: copy_0, copy_1, copy_2 and 2 more\n" in out
+        assert "-- requires background migrations: copy_1, copy_4\n" in out
+        plan = {step["id"]: step for step in json.loads(run("up", "--dry-run", "--json")[0])["plan"]}
+        assert plan[FIRST]["queued_background_migrations"] == queued
+        assert plan[needy.stem]["required_background_migrations"] == ["copy_1", "copy_4"]
+
+    def test_a_misspelt_background_migration_is_refused_before_anything_changes(self, database, three):
+        first = next(iter(three.values())) / f"{FIRST}.py"
+        first.write_text(module(required_background_migrations=["copy_1"]))
+        assert "requires background migration 'copy_1', which no schema migration declares" in refusal("up")
         assert tables(database) == []
 
     def test_a_dry_run_speaks_json_too(self, database):
@@ -238,6 +259,15 @@ class TestVersionAndNew:
         run("up")
         assert path.stem in recorded(database)
 
+    def test_new_prints_the_path_as_json_too(self, database):
+        facts = json.loads(run("new", "add_column", "--json")[0])
+        assert facts["paths"] == [facts["path"]]
+        assert Path(facts["path"]).exists()
+
+    def test_new_refuses_options_that_are_for_a_background_migration(self, database, three):
+        assert "give --background too" in refusal("new", "add_column", "--table", "public.tags")
+        assert [path.stem for folder in three.values() for path in folder.glob("*add_column.py")] == []
+
     def test_new_refuses_a_bad_name(self, database):
         assert "lower-case words" in refusal("new", "Add Column")
 
@@ -258,6 +288,18 @@ def test_gitlab_s_schema_can_be_looked_at(database, settings):
     assert re.search(r"20990101000000_newer +unknown migration\n", out)
     assert "container_repositories" not in out
     assert run("version")[0] == "20990101000000_newer\n"
+
+
+def test_the_bar_gives_way_to_others_and_comes_back():
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    with contextlib.closing(ProgressReporter(terminal)) as reporter:
+        reporter.planned([None, None])
+        with reporter.aside():
+            assert terminal.getvalue().endswith(SHOW_CURSOR)
+            print("Finishing", file=terminal)
+        assert not terminal.getvalue().endswith(SHOW_CURSOR)
+    assert terminal.getvalue().endswith(SHOW_CURSOR)
 
 
 # --- In a process of its own --------------------------------------------------------------------------------------

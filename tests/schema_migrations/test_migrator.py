@@ -373,6 +373,25 @@ def test_a_fresh_database_runs_them_inline_and_all_others_at_the_end(migrator):
     assert result.background_completed == 2
 
 
+def test_what_a_first_run_cannot_finish_at_its_end_is_said_and_stops_nothing(migrator, connection):
+    def refuse(names, *, run):
+        return BackgroundOutcome(3, ("copy_ids",))
+
+    result = migrator(A, finish_background=refuse).up(ALL)
+    assert (result.background_completed, result.background_unfinished) == (3, ("copy_ids",))
+    assert recorded(connection) == [A.id]
+    assert migrator(A, finish_background=refuse).up(ALL).background_unfinished == ()
+
+
+def test_what_a_first_run_cannot_finish_and_a_migration_requires_stops_it(migrator, connection):
+    def refuse(names, *, run):
+        return BackgroundOutcome(0, tuple(names or ()))
+
+    with pytest.raises(UnfinishedBackgroundMigrationsError, match="copy_ids"):
+        migrator(A, NEEDY, finish_background=refuse).up(ALL)
+    assert recorded(connection) == [A.id]
+
+
 def test_an_interrupted_first_run_is_still_a_first_run(migrator):
     bad = known(4, "bad", up=["SELECT nonsense"])
     with pytest.raises(MigrationFailedError):

@@ -1,5 +1,7 @@
 """The planner is pure: every case is a list of migrations, what is applied, and the steps that follow."""
 
+from dataclasses import replace
+
 import pytest
 
 from schema_migrations.errors import (
@@ -120,6 +122,17 @@ def test_down_undoes_dependents_first():
     every = (A, B, C, needy, newest)
     steps = plan_down(every, applied=ids(*every), selection=Selection(1, 0))
     assert names(steps) == ["newest", "needy", "c"]
+
+
+def test_what_queues_a_required_background_migration_is_pulled_in_and_undone_last():
+    needy = replace(known(6, "needy"), implied=(X.id,))
+    every = (A, needy, X, Y)
+    steps = plan_up(every, applied=ids(A), selection=Selection(1, 0))
+    assert [(step.known.id, step.pulled_in_by) for step in steps] == [(X.id, needy.id), (needy.id, None)]
+    steps = plan_down(every, applied=ids(*every), selection=Selection(0, 2))
+    assert names(steps) == ["y", "needy", "x"]
+    with pytest.raises(SkippedRequirementError, match=X.id):
+        plan_up(every, applied=ids(A), selection=Selection(None, 0, forbid_post_deployment=True))
 
 
 def test_down_leaves_dependents_alone_that_are_not_applied():

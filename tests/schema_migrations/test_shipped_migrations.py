@@ -1,4 +1,4 @@
-"""The files of the migrations that ship, checked without a database."""
+"""The files of the migrations that ship: what they declare, and whether it is so."""
 
 import ast
 import hashlib
@@ -158,6 +158,32 @@ def test_migrations_after_the_deployment_name_what_they_need_from_before_it():
     needs = {each.id: set(each.migration.requires) for each in SHIPPED if each.migration.requires}
     assert set(needs) == set(POST_DEPLOYMENT)
     assert set().union(*needs.values()) <= set(PRE_DEPLOYMENT)
+
+
+QUEUEING = [each for each in SHIPPED if each.migration.queued_background_migrations]
+
+
+def queued(connection):
+    """Return the names of all background migrations."""
+    return {name for (name,) in connection.execute("SELECT name FROM batched_background_migrations")}
+
+
+def test_every_background_migration_is_declared_where_it_is_queued(migrated_database):
+    assert {name for each in QUEUEING for name in each.migration.queued_background_migrations} == queued(
+        migrated_database
+    )
+
+
+@pytest.mark.parametrize("shipped", QUEUEING, ids=lambda each: each.id)
+def test_a_migration_queues_and_deletes_what_it_declares(migrated_database, shipped):
+    everything = queued(migrated_database)
+    with migrated_database.transaction(force_rollback=True):
+        for statement in shipped.migration.down:
+            migrated_database.execute(statement)
+        assert queued(migrated_database) == everything - {*shipped.migration.queued_background_migrations}
+        for statement in shipped.migration.up:
+            migrated_database.execute(statement)
+        assert queued(migrated_database) == everything
 
 
 def test_the_media_types_are_seeded_once_each():

@@ -1,8 +1,13 @@
-"""`manage.py database`: one command tree over the apps' command lines, and the one place that words their errors."""
+"""`manage.py database`: one command tree over the apps' command lines, and the one place that words their errors.
 
+It hands one app what it needs of another: neither knows the other.
+"""
+
+import signal
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TextIO, cast
 
 import psycopg
@@ -10,14 +15,23 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.db import Error as DatabaseError
 from django.db import connections
+from psycopg import Connection
 
+from background_migrations import reports, sync_runner, wiring
+from background_migrations.errors import BackgroundMigrationError
+from background_migrations.following import Follower
+from background_migrations.sessions import REGISTRY
+from background_migrations.work_functions import WORK_FUNCTIONS
+from background_migrations.writer import draft_background_migration
 from metadata_import import cli as import_cli
 from metadata_import.errors import MetadataImportError
+from registry_project.control_tables import ensure_control_tables
 from registry_project.management.examples import CommandWithExamples
 from schema_migrations import cli as migrate_cli
 from schema_migrations import services as schema_services
 from schema_migrations.errors import SchemaMigrationError
 
+INSTALLATION_ATTEMPTS = 5
 EXAMPLES = """examples (each subcommand has a --help of its own):
   python manage.py database migrate up --dry-run
   python manage.py database migrate status
@@ -53,10 +67,16 @@ class Command(CommandWithExamples):
     def _dispatch(self, options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
         try:
             if options["database_command"] == "migrate":
-                migrate_cli.handle(options, stdout=stdout, stderr=stderr)
+                migrate_cli.handle(
+                    options,
+                    stdout=stdout,
+                    stderr=stderr,
+                    finish_background=partial(_finish_background_migrations, stderr=stderr),
+                    draft_background=draft_background_migration,
+                )
             else:
                 import_cli.handle(options, stdout=stdout, stderr=stderr, pending_migrations=_count_pending_migrations)
-        except (SchemaMigrationError, MetadataImportError) as error:
+        except (SchemaMigrationError, BackgroundMigrationError, MetadataImportError) as error:
             raise CommandError(str(error)) from error
         except (psycopg.Error, DatabaseError) as error:
             raise CommandError(f"The registry database answered: {' '.join(str(error).split())}") from error
@@ -73,8 +93,79 @@ def _left_alone(stream: OutputWrapper) -> Iterator[None]:
         stream.ending, stream.style_func = ending, style_func
 
 
+# --- What the import needs of the schema migrations -------------------------------------------------------------------
+
+
 def _count_pending_migrations() -> int:
     connections["registry"].ensure_connection()
     return schema_services.count_pending(
         connections["registry"].connection, own_database=settings.SCHEMA_OWNER == "self"
     )
+
+
+# --- What the schema migrations need of the background migrations -----------------------------------------------------
+
+
+def _finish_background_migrations(
+    names: Sequence[str] | None, *, run: bool, stderr: TextIO
+) -> tuple[int, Sequence[str]]:
+    """Return how many of these (None: of all) were finished now, and which are not; with `run`, run the active ones."""
+    with wiring.connectors("database migrate up, background")[REGISTRY]() as connection:
+        waiting = sync_runner.unfinished_names(connection, names)
+        if not (run and waiting):
+            return 0, waiting
+        ensure_control_tables()
+        print(f"Finishing {len(waiting)} background migration(s)", file=stderr, flush=True)
+        result = _run_now(connection, waiting, stderr)
+    for name, reason in result.unfinished.items():
+        print(f"{name} is not finished: {reason}. See: background_migrate events {name}", file=stderr)
+    return len(result.finished), [name for name in waiting if name not in result.finished]
+
+
+def _run_now(connection: Connection, names: Sequence[str], stderr: TextIO) -> sync_runner.RunResult:
+    worker = sync_runner.new_worker(
+        wiring.connectors(f"database migrate up, {wiring.process_name()}"),
+        functions=WORK_FUNCTIONS,
+        rules=wiring.rules(wiring.user(), paced=False, max_attempts=INSTALLATION_ATTEMPTS),
+        name=wiring.process_name(),
+        options=wiring.options(),
+        stop_seconds=settings.BBM_STOP_TIMEOUT_SECONDS,
+    )
+    with _stopping(worker.stop), _following(names, stderr):
+        return sync_runner.run_to_completion(worker, connection, names)
+
+
+@contextmanager
+def _stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the worker in good order, and then the command as ever."""
+    came: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        came.append(number)
+        stop()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextmanager
+def _following(names: Sequence[str], stderr: TextIO) -> Iterator[None]:
+    """Show how far a run is, should it last."""
+
+    def read() -> list[reports.MigrationReport]:
+        found = reports.migration_reports(connection, defaults=wiring.defaults())
+        return [report for report in found if report.name in names]
+
+    with wiring.connectors()[REGISTRY]() as connection:
+        follower = Follower(read, stream=stderr)
+        follower.start()
+        try:
+            yield
+        finally:
+            follower.end()

@@ -144,8 +144,13 @@ def _migrate_django() -> str:
 def _migrate_registry() -> str:
     out = io.StringIO()
     call_command("database", "migrate", "up", "--json", stdout=out, stderr=io.StringIO())
-    applied = len(json.loads(out.getvalue())["migrations"])
-    return f"{applied} schema migrations applied" if applied else "up to date"
+    done = json.loads(out.getvalue())
+    if not done["migrations"]:
+        return "up to date"
+    return (
+        f"{len(done['migrations'])} schema migrations applied, "
+        f"{done['background_migrations']} background migrations finished"
+    )
 
 
 def _import_tree() -> str:
