@@ -32,6 +32,8 @@ check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks
 bench: .venv/dev.stamp ## measure, each program beside its limit
 	$(RUN) -m bench.schema
 	$(RUN) -m bench.locks
+	$(RUN) -m bench.bbm
+	$(RUN) -m bench.torment --seconds 60
 
 structure: .venv/dev.stamp ## write schema_migrations/structure.sql anew
 	$(RUN) -m tests.structure

@@ -3,8 +3,8 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, TextIO
 
 import psycopg
@@ -15,15 +15,13 @@ from psycopg import Connection
 from background_migrations import printing, reports, services, sync_runner, wiring
 from background_migrations.arguments import DEFAULT, DESCRIPTION, WATCH_SECONDS, add_arguments
 from background_migrations.errors import BackgroundMigrationError
-from background_migrations.following import Follower
 from background_migrations.jobs import Outcome
 from background_migrations.printing import counted
-from background_migrations.records import Rules
+from background_migrations.running import following, new_worker, stopping
 from background_migrations.sampling import Sampler
 from background_migrations.sessions import REGISTRY, Session
 from background_migrations.status import Status
 from background_migrations.work_functions import WORK_FUNCTIONS
-from background_migrations.worker import Worker
 
 __all__ = ["DESCRIPTION", "add_arguments", "handle"]
 
@@ -216,14 +214,13 @@ def _print_done(facts: dict[str, Any], text: str, *, options: dict[str, Any], st
 def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr: TextIO) -> None:
     names = options["names"] or None
     reports.migration_reports(connection, defaults=wiring.defaults(), names=names)  # all of them exist
-    worker = _new_worker(
+    worker = new_worker(
         wiring.rules(wiring.user(), paced=False, max_attempts=options["max_job_retry"]),
         concurrency=options["concurrency"],
-        once=True,
     )
-    with _stopping(worker) as signals:
+    with stopping(worker) as signals:
         sync_runner.prepare(connection, names, actor=wiring.user(), grace=settings.BBM_GRACE_SECONDS)
-        with _following(names, stderr):
+        with following(names, stderr):
             result = sync_runner.run_to_completion(worker, connection, names)
     if options["json"]:
         printing.print_json(result, stdout=stdout)
@@ -236,13 +233,13 @@ def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr
 
 
 def _worker(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr: TextIO) -> None:
-    worker = _new_worker(
+    worker = new_worker(
         wiring.rules(wiring.process_name(), interval=options["interval"]),
         concurrency=options["concurrency"],
         once=options["once"],
     )
     failed_before = set(_names(connection, Status.FAILED))
-    with _stopping(worker) as signals:
+    with stopping(worker) as signals:
         threads = counted(options["concurrency"], "thread")
         print(f"Working in {threads}; Ctrl-C or SIGTERM ends it.", file=stderr, flush=True)
         ended = worker.run()
@@ -272,50 +269,6 @@ def _tell_unfinished(unfinished: Mapping[str, str], connection: Connection, stde
     for name, reason in unfinished.items():
         events = reports.event_reports(connection, name, limit=LOOK_BACK_EVENTS)
         print(f"{name} is not finished: {printing.why(reason, events)}", file=stderr)
-
-
-def _new_worker(rules: Rules, *, concurrency: int, once: bool) -> Worker:
-    return Worker(
-        connect=wiring.connectors(f"background_migrate {wiring.process_name()}"),
-        functions=WORK_FUNCTIONS,
-        rules=rules,
-        name=wiring.process_name(),
-        concurrency=concurrency,
-        once=once,
-        options=wiring.options(),
-        stop_seconds=settings.BBM_STOP_TIMEOUT_SECONDS,
-    )
-
-
-@contextmanager
-def _following(names: Sequence[str] | None, stderr: TextIO) -> Iterator[None]:
-    """Show how far a run is while the block runs."""
-    with closing(Session(wiring.connectors())) as session:
-        follower = Follower(
-            lambda: reports.migration_reports(session.registry, defaults=wiring.defaults(), names=names), stream=stderr
-        )
-        follower.start()
-        try:
-            yield
-        finally:
-            follower.end()
-
-
-@contextmanager
-def _stopping(worker: Worker) -> Iterator[list[int]]:
-    """Let SIGTERM and Ctrl-C end the worker after its sub-batches; give the signals that came."""
-    came: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        came.append(number)
-        worker.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _exit(signals: Sequence[int], *, ok: bool) -> None:

@@ -116,6 +116,16 @@ class GitLabWorkerError(BackgroundMigrationError):
         self.name = name
 
 
+class UnusableNameError(BackgroundMigrationError):
+    """The name cannot be that of a new work function."""
+
+    code = "unusable_name"
+
+    def __init__(self, name: str, *, reason: str) -> None:
+        super().__init__(f"{name!r} cannot be the name of a background migration: {reason}.")
+        self.name, self.reason = name, reason
+
+
 # --- The database is not ready -------------------------------------------------------------------------------------
 
 

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg import Connection
 
 from background_migrations import outcomes
-from background_migrations.records import GRACE_SECONDS, Rules
-from background_migrations.sessions import Connect
+from background_migrations.records import GRACE_SECONDS
 from background_migrations.status import Status
 from background_migrations.transitions import transition
-from background_migrations.work import WorkFunction
 from background_migrations.worker import Worker
 
 STATUSES = """
@@ -35,27 +32,6 @@ def unfinished_names(connection: Connection, names: Sequence[str] | None) -> tup
     statuses = {name: status for _, name, status in _statuses(connection, names)} if exists else {}
     asked = statuses if names is None else names
     return tuple(name for name in asked if statuses.get(name) is not Status.FINISHED)
-
-
-def new_worker(
-    connect: Mapping[str, Connect],
-    *,
-    functions: Mapping[str, WorkFunction],
-    rules: Rules,
-    name: str,
-    options: Mapping[str, Any],
-    stop_seconds: float,
-) -> Worker:
-    """Return a worker of one thread that ends by itself when nothing more can be done."""
-    return Worker(
-        connect=connect,
-        functions=functions,
-        rules=rules,
-        name=name,
-        once=True,
-        options=options,
-        stop_seconds=stop_seconds,
-    )
 
 
 def prepare(connection: Connection, names: Sequence[str] | None, *, actor: str, grace: float = GRACE_SECONDS) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from background_migrations.errors import BackgroundMigrationError, InvalidColumnError, InvalidTableError
+from background_migrations.errors import InvalidColumnError, InvalidTableError, UnusableNameError
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "background_migrations.work_functions"
@@ -89,16 +89,6 @@ DELETE = """\
 DELETE FROM public.batched_background_migrations
 WHERE name = '{name}'
 """
-
-
-class UnusableNameError(BackgroundMigrationError):
-    """The name cannot be that of a new work function."""
-
-    code = "unusable_name"
-
-    def __init__(self, name: str, *, reason: str) -> None:
-        super().__init__(f"{name!r} cannot be the name of a background migration: {reason}.")
-        self.name, self.reason = name, reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,9 @@ from schema_migrations.planner import Selection
 from tests.fakes import RecordingReporter
 
 TEMPLATE = "registry_template"
+SEEDED_BACKGROUND_MIGRATIONS = sum(len(each.migration.queued_background_migrations) for each in load_migrations())
 # What tests write, in an order that every foreign key allows; seeded rows and records of migrations stay.
-EMPTY_TABLES = """
+EMPTY_TABLES = f"""
     DELETE FROM manifest_references;
     DELETE FROM top_level_namespaces;
     DELETE FROM blobs;
@@ -33,7 +34,7 @@ EMPTY_TABLES = """
     DELETE FROM routes;
     DELETE FROM batched_background_migration_jobs;
     DELETE FROM batched_background_migrations
-    WHERE id NOT IN (SELECT id FROM batched_background_migrations ORDER BY id LIMIT 65);
+    WHERE id NOT IN (SELECT id FROM batched_background_migrations ORDER BY id LIMIT {SEEDED_BACKGROUND_MIGRATIONS});
     UPDATE batched_background_migrations
     SET status = 1, failure_error_code = NULL, started_at = NULL, finished_at = NULL, updated_at = NULL,
         total_tuple_count = NULL

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from background_migrations.errors import InvalidColumnError, InvalidTableError
+from background_migrations.errors import InvalidColumnError, InvalidTableError, UnusableNameError
 from background_migrations.work_functions import WORK_FUNCTIONS
-from background_migrations.writer import MAXIMUM_NAME_LENGTH, UnusableNameError, draft_background_migration
+from background_migrations.writer import MAXIMUM_NAME_LENGTH, draft_background_migration
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(".*", "var", "__pycache__")

@@ -11,7 +11,7 @@ import pytest
 
 from registry_project.embedded_postgres import EmbeddedPostgres
 from schema_migrations.preflight import MINIMUM_VERSION
-from tests.conftest import Database, migrate
+from tests.conftest import SEEDED_BACKGROUND_MIGRATIONS, Database, migrate
 from tests.databases import throwaway_server
 from tests.e2e.registry import require_programs
 from tests.schema_migrations.test_structure import assert_down_and_up_changes_nothing
@@ -51,4 +51,4 @@ def test_background_migrations_run_on_the_oldest_server(oldest):
         )
         assert done.returncode == 0, done.stderr
     statuses = [migration["status"] for migration in json.loads(done.stdout)["migrations"]]
-    assert statuses == ["finished"] * 65
+    assert statuses == ["finished"] * SEEDED_BACKGROUND_MIGRATIONS

@@ -3,30 +3,26 @@
 It hands one app what it needs of another: neither knows the other.
 """
 
-import signal
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TextIO, cast
 
 import psycopg
 from django.conf import settings
-from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db import connections
-from psycopg import Connection
 
-from background_migrations import reports, sync_runner, wiring
+from background_migrations import running, sync_runner, wiring
 from background_migrations.errors import BackgroundMigrationError
-from background_migrations.following import Follower
 from background_migrations.sessions import REGISTRY
-from background_migrations.work_functions import WORK_FUNCTIONS
 from background_migrations.writer import draft_background_migration
 from metadata_import import cli as import_cli
 from metadata_import.errors import MetadataImportError
 from registry_project.control_tables import ensure_control_tables
 from registry_project.management.examples import CommandWithExamples
+from registry_project.management.streams import left_alone
 from schema_migrations import cli as migrate_cli
 from schema_migrations import services as schema_services
 from schema_migrations.errors import SchemaMigrationError
@@ -61,7 +57,7 @@ class Command(CommandWithExamples):
     def handle(self, *_args: Any, **options: Any) -> None:
         """Run the chosen subcommand."""
         stdout, stderr = cast("TextIO", self.stdout), cast("TextIO", self.stderr)
-        with _left_alone(self.stdout), _left_alone(self.stderr):
+        with left_alone(self.stdout, self.stderr):
             self._dispatch(options, stdout, stderr)
 
     def _dispatch(self, options: dict[str, Any], stdout: TextIO, stderr: TextIO) -> None:
@@ -80,17 +76,6 @@ class Command(CommandWithExamples):
             raise CommandError(str(error)) from error
         except (psycopg.Error, DatabaseError) as error:
             raise CommandError(f"The registry database answered: {' '.join(str(error).split())}") from error
-
-
-@contextmanager
-def _left_alone(stream: OutputWrapper) -> Iterator[None]:
-    """Keep Django from colouring what is written and from ending each piece of it with a line break."""
-    ending, style_func = stream.ending, stream.style_func
-    stream.ending, stream.style_func = "", None
-    try:
-        yield
-    finally:
-        stream.ending, stream.style_func = ending, style_func
 
 
 # --- What the import needs of the schema migrations -------------------------------------------------------------------
@@ -116,56 +101,9 @@ def _finish_background_migrations(
             return 0, waiting
         ensure_control_tables()
         print(f"Finishing {len(waiting)} background migration(s)", file=stderr, flush=True)
-        result = _run_now(connection, waiting, stderr)
+        result = running.finish_now(
+            connection, waiting, max_attempts=INSTALLATION_ATTEMPTS, purpose="database migrate up", stderr=stderr
+        )
     for name, reason in result.unfinished.items():
         print(f"{name} is not finished: {reason}. See: background_migrate events {name}", file=stderr)
     return len(result.finished), [name for name in waiting if name not in result.finished]
-
-
-def _run_now(connection: Connection, names: Sequence[str], stderr: TextIO) -> sync_runner.RunResult:
-    worker = sync_runner.new_worker(
-        wiring.connectors(f"database migrate up, {wiring.process_name()}"),
-        functions=WORK_FUNCTIONS,
-        rules=wiring.rules(wiring.user(), paced=False, max_attempts=INSTALLATION_ATTEMPTS),
-        name=wiring.process_name(),
-        options=wiring.options(),
-        stop_seconds=settings.BBM_STOP_TIMEOUT_SECONDS,
-    )
-    with _stopping(worker.stop), _following(names, stderr):
-        return sync_runner.run_to_completion(worker, connection, names)
-
-
-@contextmanager
-def _stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C end the worker in good order, and then the command as ever."""
-    came: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        came.append(number)
-        stop()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-
-
-@contextmanager
-def _following(names: Sequence[str], stderr: TextIO) -> Iterator[None]:
-    """Show how far a run is, should it last."""
-
-    def read() -> list[reports.MigrationReport]:
-        found = reports.migration_reports(connection, defaults=wiring.defaults())
-        return [report for report in found if report.name in names]
-
-    with wiring.connectors()[REGISTRY]() as connection:
-        follower = Follower(read, stream=stderr)
-        follower.start()
-        try:
-            yield
-        finally:
-            follower.end()

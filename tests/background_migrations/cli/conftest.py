@@ -7,10 +7,10 @@ import sys
 import pytest
 from django.db import connections
 
-from background_migrations.management.commands.background_migrate import Command
 from background_migrations.status import Status
 from background_migrations.work import WorkFunction
 from background_migrations.work_functions import WORK_FUNCTIONS
+from registry_project.management.commands.background_migrate import Command
 from tests.background_migrations.by_hand import broken, hand
 
 COPIES = """

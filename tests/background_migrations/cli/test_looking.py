@@ -7,9 +7,9 @@ from dataclasses import fields
 import pytest
 
 from background_migrations import arguments, services
-from background_migrations.management.commands.background_migrate import Command
 from background_migrations.reports import EventReport, JobReport, MigrationReport
 from background_migrations.sampling import Sample
+from registry_project.management.commands.background_migrate import Command
 from tests.background_migrations.by_hand import hand
 from tests.background_migrations.cli.conftest import fail, statuses
 

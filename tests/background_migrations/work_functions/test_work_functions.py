@@ -5,6 +5,7 @@ import pytest
 from background_migrations.batching import NULL_STRATEGY, Target
 from background_migrations.catalog import check_target
 from background_migrations.work_functions import WORK_FUNCTIONS
+from tests.conftest import SEEDED_BACKGROUND_MIGRATIONS
 
 QUEUED = """
     SELECT job_signature_name, table_name, column_name, batching_strategy, batch_size
@@ -24,7 +25,7 @@ def queued(migrated_database):
 
 
 def test_every_queued_migration_has_its_function(queued):
-    assert len(queued) == 65
+    assert len(queued) == SEEDED_BACKGROUND_MIGRATIONS
     assert {row[0] for row in queued} <= WORK_FUNCTIONS.keys()
 
 

@@ -1,0 +1,74 @@
+"""Runs workers in a command: built from settings, ended by signals, followed on standard error."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TextIO
+
+from django.conf import settings
+from psycopg import Connection
+
+from background_migrations import reports, sync_runner, wiring
+from background_migrations.following import Follower
+from background_migrations.records import Rules
+from background_migrations.sessions import Session
+from background_migrations.sync_runner import RunResult
+from background_migrations.work_functions import WORK_FUNCTIONS
+from background_migrations.worker import Worker
+
+
+def new_worker(rules: Rules, *, concurrency: int = 1, once: bool = True, purpose: str = "background_migrate") -> Worker:
+    """Return a worker over the work functions of this release; the server shows its purpose beside its sessions."""
+    return Worker(
+        connect=wiring.connectors(f"{purpose} {wiring.process_name()}"),
+        functions=WORK_FUNCTIONS,
+        rules=rules,
+        name=wiring.process_name(),
+        concurrency=concurrency,
+        once=once,
+        options=wiring.options(),
+        stop_seconds=settings.BBM_STOP_TIMEOUT_SECONDS,
+    )
+
+
+@contextmanager
+def stopping(worker: Worker) -> Iterator[list[int]]:
+    """Let SIGTERM and Ctrl-C end the worker after its sub-batches; give the signals that came."""
+    came: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        came.append(number)
+        worker.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def following(names: Sequence[str] | None, stderr: TextIO) -> Iterator[None]:
+    """Show how far a run is while the block runs."""
+    with closing(Session(wiring.connectors())) as session:
+        follower = Follower(
+            lambda: reports.migration_reports(session.registry, defaults=wiring.defaults(), names=names), stream=stderr
+        )
+        follower.start()
+        try:
+            yield
+        finally:
+            follower.end()
+
+
+def finish_now(
+    connection: Connection, names: Sequence[str], *, max_attempts: int, purpose: str, stderr: TextIO
+) -> RunResult:
+    """Run what is active among these to completion; a signal ends that in good order, and then takes effect."""
+    worker = new_worker(wiring.rules(wiring.user(), paced=False, max_attempts=max_attempts), purpose=purpose)
+    with stopping(worker) as signals, following(names, stderr):
+        result = sync_runner.run_to_completion(worker, connection, names)
+    if signals:
+        signal.raise_signal(signals[0])
+    return result
