@@ -8,31 +8,12 @@ from background_migrations.status import Status
 from background_migrations.work import WorkFunction, WorkStoppedError
 from tests.background_migrations.by_hand import fall_silent, hand
 from tests.background_migrations.conftest import increment
-
-JOBS = """
-    SELECT min_value, max_value, status, attempts, failure_error_code
-    FROM batched_background_migration_jobs ORDER BY id
-"""
-PIECES = """
-    SELECT min_value, max_value, next_value, attempts, claim IS NOT NULL, set_aside, finished_at IS NOT NULL
-    FROM registry_admin.background_migration_job_progress ORDER BY min_value, id
-"""
-FAULTS = """
-    SELECT kind, error_class, sqlstate, reason FROM registry_admin.background_migration_events
-    WHERE job_id IS NOT NULL ORDER BY id
-"""
-NOTE = "SELECT throttled_by, throttled_reason FROM registry_admin.background_migration_controls"
-SLOW = 0.2  # seconds after which a statement of a job is cancelled
+from tests.background_migrations.scenes import FAULTS, JOBS, NOTE, PIECES, SLOW, uses
 
 
 @pytest.fixture
 def bench(quick_bench):
     return quick_bench
-
-
-def uses(bench, work, **declared):
-    """Let the migrations of the bench use another work function."""
-    bench.functions["increment"] = WorkFunction(run=work, **declared)
 
 
 @pytest.fixture

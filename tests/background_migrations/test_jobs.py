@@ -4,57 +4,20 @@ import psycopg
 import pytest
 
 from background_migrations import jobs
-from background_migrations.batching import NULL_STRATEGY
 from background_migrations.jobs import GITLAB_PAUSE_SECONDS, Outcome
 from background_migrations.locks import GITLAB_KEY
 from background_migrations.status import FailureErrorCode, Status
-from background_migrations.work import WorkFunction, WorkStoppedError
+from background_migrations.work import WorkStoppedError
 from tests.background_migrations.by_hand import Flag, hand
 from tests.background_migrations.conftest import increment
+from tests.background_migrations.scenes import FAULTS, FILL_NULLS, JOBS, NOTE, NULLS, OVER_NULLS, PIECES, uses
 
-JOBS = """
-    SELECT min_value, max_value, status, attempts, failure_error_code
-    FROM batched_background_migration_jobs ORDER BY id
-"""
-PIECES = """
-    SELECT min_value, max_value, next_value, attempts, claim IS NOT NULL, set_aside, finished_at IS NOT NULL
-    FROM registry_admin.background_migration_job_progress ORDER BY min_value, id
-"""
 DONE = "SELECT rows, seconds >= 0, ended_at IS NOT NULL FROM registry_admin.background_migration_job_progress"
-FAULTS = """
-    SELECT kind, error_class, sqlstate, reason FROM registry_admin.background_migration_events
-    WHERE job_id IS NOT NULL ORDER BY id
-"""
-NOTE = "SELECT throttled_by, throttled_reason FROM registry_admin.background_migration_controls"
-NULLS = """
-    CREATE SCHEMA far;
-    CREATE TABLE far.nulls (id bigint PRIMARY KEY, value bigint);
-    CREATE INDEX ON far.nulls (value) WHERE value IS NULL;
-    INSERT INTO far.nulls SELECT generate_series(1, 16);
-"""
-FILL_NULLS = """
-    UPDATE far.nulls SET value = id
-    WHERE id IN (SELECT id FROM far.nulls WHERE value IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
-      AND CASE WHEN id = %s THEN pg_sleep(60) IS NOT NULL ELSE true END
-"""
-OVER_NULLS = {
-    "table": "far.nulls",
-    "column": "value",
-    "strategy": NULL_STRATEGY,
-    "min_value": 0,
-    "max_value": 0,
-    "batch_size": 8,
-}
 
 
 @pytest.fixture
 def bench(quick_bench):
     return quick_bench
-
-
-def uses(bench, work, **declared):
-    """Let the migrations of the bench use another work function."""
-    bench.functions["increment"] = WorkFunction(run=work, **declared)
 
 
 def failing_at(*broken):

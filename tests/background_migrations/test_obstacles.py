@@ -4,70 +4,35 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from background_migrations.batching import NULL_STRATEGY
 from background_migrations.claims import GITLAB_PAUSE_SECONDS
 from background_migrations.jobs import Outcome
 from background_migrations.locks import GITLAB_KEY
 from background_migrations.status import FailureErrorCode, Status
 from background_migrations.turns import THROTTLED_PAUSE_SECONDS
 from background_migrations.work import WorkFunction
-from tests.background_migrations.by_hand import Flag, broken, fall_silent, hand
+from tests.background_migrations.by_hand import Flag, fall_silent, hand
+from tests.background_migrations.competitors import BOUNDS, EVENTS, NULLS, OVER_NULLS, add_second_table, equip, names_of
 from tests.background_migrations.conftest import increment
 
-BOUNDS = "SELECT min_value, max_value FROM batched_background_migration_jobs ORDER BY id"
 PIECES = """
     SELECT attempts, claim IS NOT NULL, set_aside, finished_at IS NOT NULL
     FROM registry_admin.background_migration_job_progress ORDER BY id
 """
-EVENTS = "SELECT kind, reason FROM registry_admin.background_migration_events ORDER BY id"
 FAILURE = "SELECT failure_error_code FROM batched_background_migrations WHERE name = %s"
 NOTE = """
     SELECT throttled_by, throttled_reason FROM registry_admin.background_migration_controls
     WHERE background_migration_id = %s
 """
-OTHER_TABLE = "CREATE SCHEMA far; CREATE TABLE far.counters (LIKE public.counters INCLUDING ALL)"
-NULLS = """
-    CREATE SCHEMA far;
-    CREATE TABLE far.nulls (id bigint PRIMARY KEY, value bigint);
-    CREATE INDEX ON far.nulls (value) WHERE value IS NULL;
-    INSERT INTO far.nulls SELECT generate_series(1, 10);
-"""
-FILL_NULLS = """
-    UPDATE far.nulls SET value = id
-    WHERE id IN (SELECT id FROM far.nulls WHERE value IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
-"""
-OVER_NULLS = {
-    "function": "fill",
-    "table": "far.nulls",
-    "column": "value",
-    "strategy": NULL_STRATEGY,
-    "min_value": 0,
-    "max_value": 0,
-    "batch_size": 4,
-}
-
-
-def fill_nulls(cursor, batch, context) -> int:
-    return cursor.execute(FILL_NULLS, (batch.size,)).rowcount
 
 
 @pytest.fixture
 def bench(quick_bench):
-    quick_bench.functions |= {"broken": WorkFunction(run=broken), "fill": WorkFunction(run=fill_nulls)}
-    return quick_bench
+    return equip(quick_bench)
 
 
 @pytest.fixture
 def two_tables(bench):
-    """A bench with a second table that is like the first."""
-    bench.connection.execute(OTHER_TABLE)
-    bench.connection.execute("INSERT INTO far.counters SELECT generate_series(1, 30)")
-    bench.fill(30)
-    return bench
-
-
-def names_of(claims):
-    return [claim.migration.name for claim in claims]
+    return add_second_table(bench)
 
 
 def test_while_gitlab_s_worker_holds_its_key_nothing_is_claimed(bench):

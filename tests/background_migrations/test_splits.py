@@ -2,54 +2,15 @@
 
 import pytest
 
-from background_migrations.batching import NULL_STRATEGY
 from background_migrations.status import Status
-from background_migrations.work import WorkFunction
 from tests.background_migrations.by_hand import hand
 from tests.background_migrations.conftest import increment
-
-JOBS = """
-    SELECT min_value, max_value, status, attempts, failure_error_code
-    FROM batched_background_migration_jobs ORDER BY id
-"""
-PIECES = """
-    SELECT min_value, max_value, next_value, attempts, claim IS NOT NULL, set_aside, finished_at IS NOT NULL
-    FROM registry_admin.background_migration_job_progress ORDER BY min_value, id
-"""
-FAULTS = """
-    SELECT kind, error_class, sqlstate, reason FROM registry_admin.background_migration_events
-    WHERE job_id IS NOT NULL ORDER BY id
-"""
-NULLS = """
-    CREATE SCHEMA far;
-    CREATE TABLE far.nulls (id bigint PRIMARY KEY, value bigint);
-    CREATE INDEX ON far.nulls (value) WHERE value IS NULL;
-    INSERT INTO far.nulls SELECT generate_series(1, 16);
-"""
-FILL_NULLS = """
-    UPDATE far.nulls SET value = id
-    WHERE id IN (SELECT id FROM far.nulls WHERE value IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
-      AND CASE WHEN id = %s THEN pg_sleep(60) IS NOT NULL ELSE true END
-"""
-OVER_NULLS = {
-    "table": "far.nulls",
-    "column": "value",
-    "strategy": NULL_STRATEGY,
-    "min_value": 0,
-    "max_value": 0,
-    "batch_size": 8,
-}
-SLOW = 0.2  # seconds after which a statement of a job is cancelled
+from tests.background_migrations.scenes import FAULTS, FILL_NULLS, JOBS, NULLS, OVER_NULLS, PIECES, SLOW, uses
 
 
 @pytest.fixture
 def bench(quick_bench):
     return quick_bench
-
-
-def uses(bench, work, **declared):
-    """Let the migrations of the bench use another work function."""
-    bench.functions["increment"] = WorkFunction(run=work, **declared)
 
 
 def sleeping_at(*slow):
