@@ -228,7 +228,7 @@ def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr
         print(f"Finished {counted(len(result.finished), 'background migration')}.", file=stdout)
     else:
         print("There was nothing to run.", file=stdout)
-    _tell_unfinished(result.unfinished, connection, stderr)
+    _tell_unfinished(result.unfinished, stderr)
     _exit(signals, ok=not result.unfinished)
 
 
@@ -244,20 +244,20 @@ def _worker(options: dict[str, Any], connection: Connection, stdout: TextIO, std
         print(f"Working in {threads}; Ctrl-C or SIGTERM ends it.", file=stderr, flush=True)
         ended = worker.run()
     counts = worker.counts
-    finished, failed = counts[Outcome.FINISHED], counts[Outcome.FAILED]
+    finished, attempts = counted(counts[Outcome.FINISHED], "job"), counted(counts[Outcome.FAILED], "attempt")
     _print_done(
         {outcome.value: counts[outcome] for outcome in Outcome},
-        f"{counted(finished, 'job')} finished, {counted(failed, 'attempt')} failed.",
+        f"{finished} finished, {attempts} failed.",
         options=options,
         stdout=stdout,
     )
-    failures: dict[str, str] = {}
+    failed: dict[str, str] = {}
     if options["once"] and not signals:
-        left = _names(connection, Status.ACTIVE, Status.RUNNING)
-        failures = dict.fromkeys(set(_names(connection, Status.FAILED)) - failed_before, "it is failed")
-        waiting = {name: worker.reasons.get(name, "it is active") for name in left}
-        _tell_unfinished({**failures, **waiting}, connection, stderr)
-    _exit(signals, ok=ended and not failures)
+        with closing(wiring.connectors()[REGISTRY]()) as now:
+            left = _names(now, Status.ACTIVE, Status.RUNNING)
+            failed = dict.fromkeys(set(_names(now, Status.FAILED)) - failed_before, "it is failed")
+        _tell_unfinished({**failed, **{name: worker.reasons.get(name, "it is active") for name in left}}, stderr)
+    _exit(signals, ok=ended and not failed)
 
 
 def _names(connection: Connection, *statuses: Status) -> list[str]:
@@ -265,10 +265,12 @@ def _names(connection: Connection, *statuses: Status) -> list[str]:
     return [report.name for report in found if report.status in statuses]
 
 
-def _tell_unfinished(unfinished: Mapping[str, str], connection: Connection, stderr: TextIO) -> None:
-    for name, reason in unfinished.items():
-        events = reports.event_reports(connection, name, limit=LOOK_BACK_EVENTS)
-        print(f"{name} is not finished: {printing.why(reason, events)}", file=stderr)
+def _tell_unfinished(unfinished: Mapping[str, str], stderr: TextIO) -> None:
+    """Say why, on a connection of its own: the server may have been away since the command began."""
+    with closing(wiring.connectors()[REGISTRY]()) as connection:
+        for name, reason in unfinished.items():
+            events = reports.event_reports(connection, name, limit=LOOK_BACK_EVENTS)
+            print(f"{name} is not finished: {printing.why(reason, events)}", file=stderr)
 
 
 def _exit(signals: Sequence[int], *, ok: bool) -> None:

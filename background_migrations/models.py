@@ -28,7 +28,7 @@ class BackgroundMigration(models.Model):
     table_name = models.TextField()
     column_name = models.TextField()
     failure_error_code = models.SmallIntegerField(choices=FAILURES, null=True)
-    batching_strategy = models.TextField(null=True)  # noqa: DJ001  NULL is the name of the keyset strategy
+    batching_strategy = models.TextField(null=True)  # NULL is the name of the keyset strategy
     total_tuple_count = models.BigIntegerField(null=True)
 
     class Meta:

@@ -11,6 +11,7 @@ RETRY_LONGEST_SECONDS = 600.0
 JITTER = 0.25  # of the pause, either way
 SMOOTHING = 0.2  # weight of a job against all jobs before it: 20 jobs hold 99 % of the weight
 LARGEST_STEP = 1.2
+CHANCE = random.SystemRandom()
 
 
 def idle_pause(turns: int) -> float:
@@ -25,7 +26,7 @@ def retry_pause(attempts: int) -> float:
 
 def with_jitter(seconds: float) -> float:
     """Return a length of time near the given one, so that workers do not all come back at once."""
-    return seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    return seconds * CHANCE.uniform(1 - JITTER, 1 + JITTER)
 
 
 @dataclass(frozen=True)

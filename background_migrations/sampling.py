@@ -10,7 +10,7 @@ from psycopg import Connection, Cursor, sql
 
 from background_migrations import locks, progress
 from background_migrations.batching import Batch, next_bounds
-from background_migrations.errors import GitLabBusyError, UnknownWorkFunctionError
+from background_migrations.errors import GitLabBusyError, UnknownMigrationError, UnknownWorkFunctionError
 from background_migrations.records import MigrationRecord, Rules, read_migration
 from background_migrations.sessions import Session
 from background_migrations.situation import read_situation
@@ -71,7 +71,8 @@ class Sampler:
             ):
                 raise GitLabBusyError
             migration = read_migration(connection, migration_id)
-            assert migration is not None  # noqa: S101  the caller found it a moment ago
+            if migration is None:
+                raise UnknownMigrationError(f"id {migration_id}")
             function = self.functions.get(migration.job_signature_name)
             if function is None:
                 raise UnknownWorkFunctionError(migration.job_signature_name, known=tuple(self.functions))

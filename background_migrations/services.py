@@ -176,8 +176,6 @@ def queue(connection: Connection, name: str, *, target: Connection, actor: str, 
     function = shipped.functions.get(name)
     if function is None:
         raise UnknownWorkFunctionError(name, known=tuple(shipped.functions))
-    if function.queued_on is None:
-        raise NotQueueableError(name)
     if shipped.gitlab_may_work and not function.known_to_gitlab:
         raise GitLabWorkerError(name)
     values = _queue_values(target, name, function)
@@ -193,7 +191,8 @@ def queue(connection: Connection, name: str, *, target: Connection, actor: str, 
 
 
 def _queue_values(target: Connection, name: str, function: WorkFunction) -> dict[str, Any]:
-    assert function.queued_on is not None  # noqa: S101  asked before
+    if function.queued_on is None:
+        raise NotQueueableError(name)
     table, column = function.queued_on
     schema, _, relation = table.partition(".")
     where = Target((schema, relation), column, function.predicate)

@@ -2,6 +2,7 @@
 
 from background_migrations.batching import NULL_STRATEGY
 from background_migrations.work import WorkFunction
+from tests.background_migrations.conftest import increment
 
 JOBS = """
     SELECT min_value, max_value, status, attempts, failure_error_code
@@ -42,3 +43,15 @@ SLOW = 0.2  # seconds after which a statement of a job is cancelled
 def uses(bench, work, **declared):
     """Let the migrations of the bench use another work function."""
     bench.functions["increment"] = WorkFunction(run=work, **declared)
+
+
+def failing_at(*broken):
+    """Increment, and fail where a row is broken."""
+
+    def work(cursor, batch, context):
+        rows = increment(cursor, batch, context)
+        if any(batch.min_value <= row <= batch.max_value for row in broken):
+            raise ValueError(f"there is something wrong  with\nrows {batch.min_value} to {batch.max_value}")
+        return rows
+
+    return work

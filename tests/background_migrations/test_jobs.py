@@ -10,7 +10,17 @@ from background_migrations.status import FailureErrorCode, Status
 from background_migrations.work import WorkStoppedError
 from tests.background_migrations.by_hand import Flag, hand
 from tests.background_migrations.conftest import increment
-from tests.background_migrations.scenes import FAULTS, FILL_NULLS, JOBS, NOTE, NULLS, OVER_NULLS, PIECES, uses
+from tests.background_migrations.scenes import (
+    FAULTS,
+    FILL_NULLS,
+    JOBS,
+    NOTE,
+    NULLS,
+    OVER_NULLS,
+    PIECES,
+    failing_at,
+    uses,
+)
 
 DONE = "SELECT rows, seconds >= 0, ended_at IS NOT NULL FROM registry_admin.background_migration_job_progress"
 
@@ -18,18 +28,6 @@ DONE = "SELECT rows, seconds >= 0, ended_at IS NOT NULL FROM registry_admin.back
 @pytest.fixture
 def bench(quick_bench):
     return quick_bench
-
-
-def failing_at(*broken):
-    """Increment, and fail where a row is broken."""
-
-    def work(cursor, batch, context):
-        rows = increment(cursor, batch, context)
-        if any(batch.min_value <= row <= batch.max_value for row in broken):
-            raise ValueError(f"there is something wrong  with\nrows {batch.min_value} to {batch.max_value}")
-        return rows
-
-    return work
 
 
 # --- Done -------------------------------------------------------------------------------------------------------------

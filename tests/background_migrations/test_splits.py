@@ -5,7 +5,17 @@ import pytest
 from background_migrations.status import Status
 from tests.background_migrations.by_hand import hand
 from tests.background_migrations.conftest import increment
-from tests.background_migrations.scenes import FAULTS, FILL_NULLS, JOBS, NULLS, OVER_NULLS, PIECES, SLOW, uses
+from tests.background_migrations.scenes import (
+    FAULTS,
+    FILL_NULLS,
+    JOBS,
+    NULLS,
+    OVER_NULLS,
+    PIECES,
+    SLOW,
+    failing_at,
+    uses,
+)
 
 
 @pytest.fixture
@@ -20,18 +30,6 @@ def sleeping_at(*slow):
         rows = increment(cursor, batch, context)
         if any(batch.min_value <= row <= batch.max_value for row in slow):
             cursor.execute("SELECT pg_sleep(60)")
-        return rows
-
-    return work
-
-
-def failing_at(*broken):
-    """Increment, and fail where a row is broken."""
-
-    def work(cursor, batch, context):
-        rows = increment(cursor, batch, context)
-        if any(batch.min_value <= row <= batch.max_value for row in broken):
-            raise ValueError(f"there is something wrong  with\nrows {batch.min_value} to {batch.max_value}")
         return rows
 
     return work

@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from background_migrations import following
 from background_migrations.jobs import Outcome
 from background_migrations.work import WorkFunction
@@ -73,6 +75,30 @@ def test_run_says_how_far_it_is(bench, run, monkeypatch):
     code, out, err = run("run")
     assert (code, out) == (0, "Finished 1 background migration.\n")
     assert re.search(r"^\[\d s\] 1/2 finished; count \d+\.\d %", err, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["run"], "Finished 1 background migration.\n"),
+        (["worker", "--once"], "2 jobs finished, 0 attempts failed.\n"),
+    ],
+)
+def test_a_command_outlives_the_connection_that_it_began_with(bench, run, monkeypatch, words, printed):
+    began_with = """
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name ~ '^background_migrate (run|worker) by'
+    """
+
+    def cut_off(cursor, batch, context):
+        bench.connection.execute(began_with)
+        return increment(cursor, batch, context)
+
+    monkeypatch.setitem(WORK_FUNCTIONS, "increment", WorkFunction(run=cut_off))
+    bench.fill(20)
+    bench.queue(batch_size=10, max_value=20)
+    code, out, _ = run(*words)
+    assert (code, out) == (0, printed)
 
 
 def test_what_follows_a_run_does_not_end_with_a_lost_connection(bench, run, monkeypatch):
