@@ -153,7 +153,11 @@ class Claimer:
         with connection.transaction():
             # Should the server crash, a lost claim has lost nothing: what is done under it commits after it.
             if not locks.begin_work(
-                connection, lock_timeout=rules.lock_timeout, statement_timeout=rules.job_timeout, durable=False
+                connection,
+                lock_timeout=rules.lock_timeout,
+                statement_timeout=rules.job_timeout,
+                idle_timeout=rules.grace,
+                durable=False,
             ):
                 return Skip("GitLab's own worker is at work", GITLAB_PAUSE_SECONDS)
             migration = lock_migration(connection, migration_id)

@@ -221,7 +221,7 @@ def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr
     with stopping(worker) as signals:
         sync_runner.prepare(connection, names, actor=wiring.user(), grace=settings.BBM_GRACE_SECONDS)
         with following(names, stderr):
-            result = sync_runner.run_to_completion(worker, connection, names)
+            result = sync_runner.run_to_completion(worker, names)
     if options["json"]:
         printing.print_json(result, stdout=stdout)
     elif result.finished or result.unfinished:

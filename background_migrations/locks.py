@@ -12,14 +12,24 @@ LIMITS = """
     SELECT pg_try_advisory_xact_lock_shared(%(key)s),
         set_config('lock_timeout', %(lock_timeout)s, true),
         set_config('statement_timeout', %(statement_timeout)s, true),
+        set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
         set_config('synchronous_commit', coalesce(%(durability)s, current_setting('synchronous_commit')), true)
 """
 
 
-def begin_work(connection: Connection, *, lock_timeout: float, statement_timeout: float, durable: bool = True) -> bool:
+def begin_work(
+    connection: Connection,
+    *,
+    lock_timeout: float,
+    statement_timeout: float,
+    idle_timeout: float | None = None,
+    durable: bool = True,
+) -> bool:
     """Set the time-outs (seconds, 0: none) of the open transaction and share GitLab's key; False: GitLab has it.
 
-    What is not `durable` may be lost when the server crashes, if nothing durable commits after it.
+    A process that freezes between two statements loses its session, and so its locks, after `idle_timeout`, by
+    default as long as a statement may take. What is not `durable` may be lost when the server crashes, if nothing
+    durable commits after it.
     """
     row = connection.execute(
         LIMITS,
@@ -27,6 +37,7 @@ def begin_work(connection: Connection, *, lock_timeout: float, statement_timeout
             "key": GITLAB_KEY,
             "lock_timeout": _milliseconds(lock_timeout),
             "statement_timeout": _milliseconds(statement_timeout),
+            "idle_timeout": _milliseconds(statement_timeout if idle_timeout is None else idle_timeout),
             "durability": None if durable else "off",
         },
     ).fetchone()

@@ -6,7 +6,6 @@ from contextlib import closing, contextmanager
 from typing import TextIO
 
 from django.conf import settings
-from psycopg import Connection
 
 from background_migrations import reports, sync_runner, wiring
 from background_migrations.following import Follower
@@ -62,13 +61,11 @@ def following(names: Sequence[str] | None, stderr: TextIO) -> Iterator[None]:
             follower.end()
 
 
-def finish_now(
-    connection: Connection, names: Sequence[str], *, max_attempts: int, purpose: str, stderr: TextIO
-) -> RunResult:
+def finish_now(names: Sequence[str], *, max_attempts: int, purpose: str, stderr: TextIO) -> RunResult:
     """Run what is active among these to completion; a signal ends that in good order, and then takes effect."""
     worker = new_worker(wiring.rules(wiring.user(), paced=False, max_attempts=max_attempts), purpose=purpose)
     with stopping(worker) as signals, following(names, stderr):
-        result = sync_runner.run_to_completion(worker, connection, names)
+        result = sync_runner.run_to_completion(worker, names)
     if signals:
         signal.raise_signal(signals[0])
     return result

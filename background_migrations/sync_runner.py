@@ -7,6 +7,7 @@ from psycopg import Connection
 
 from background_migrations import outcomes
 from background_migrations.records import GRACE_SECONDS
+from background_migrations.sessions import REGISTRY
 from background_migrations.status import Status
 from background_migrations.transitions import transition
 from background_migrations.worker import Worker
@@ -45,14 +46,19 @@ def prepare(connection: Connection, names: Sequence[str] | None, *, actor: str, 
         transition(connection, ids, to=Status.ACTIVE, actor=actor, reason="to be run now")
 
 
-def run_to_completion(worker: Worker, connection: Connection, names: Sequence[str] | None) -> RunResult:
-    """Run what is active or running among these migrations (None: all) until nothing more can be done."""
-    before = _statuses(connection, names)
+def run_to_completion(worker: Worker, names: Sequence[str] | None) -> RunResult:
+    """Run what is active or running among these migrations (None: all) until nothing more can be done.
+
+    Looks on connections of its own, before and after: a run may outlive the one that it began with.
+    """
+    with worker.connect[REGISTRY]() as connection:
+        before = _statuses(connection, names)
     pending = [name for _, name, status in before if status is not Status.FINISHED]
     worker.only = pending
     if pending:
         worker.run()
-    after = _statuses(connection, pending)
+    with worker.connect[REGISTRY]() as connection:
+        after = _statuses(connection, pending)
     finished = tuple(name for _, name, status in after if status is Status.FINISHED)
     unfinished = {
         name: worker.reasons.get(name, f"it is {status.label}")

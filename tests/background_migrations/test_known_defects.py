@@ -174,7 +174,7 @@ def test_a_broken_job_takes_no_record_of_others_with_it(bench):
     bench.functions["increment"] = failing(when=lambda batch: batch.min_value == 21)
     bench.queue(batch_size=10, max_value=30)
     worker = bench.worker(rules=bench.rules(max_attempts=1, paced=False))
-    sync_runner.run_to_completion(worker, bench.connection, None)
+    sync_runner.run_to_completion(worker, None)
     statuses = [status for _, _, status in bench.rows(JOBS)]
     assert statuses == [Status.FINISHED, Status.FINISHED, Status.FAILED]
     assert (bench.hits(), bench.status()) == ({1: 20, 0: 10}, Status.FAILED)

@@ -45,7 +45,7 @@ def run(bench, *names, **values):
     """Do what the command does."""
     chosen = list(names) or None
     sync_runner.prepare(bench.connection, chosen, actor="somebody")
-    return sync_runner.run_to_completion(bench.worker(rules=rules(bench, **values)), bench.connection, chosen)
+    return sync_runner.run_to_completion(bench.worker(rules=rules(bench, **values)), chosen)
 
 
 def test_all_migrations_are_run_to_their_end_without_a_pause(bench):
@@ -194,7 +194,7 @@ def test_several_threads_share_a_run(bench):
     bench.control(bench.queue(batch_size=2, max_value=30), max_parallel_jobs=4)
     sync_runner.prepare(bench.connection, None, actor="somebody")
     worker = bench.worker(rules=rules(bench), concurrency=4)
-    result = sync_runner.run_to_completion(worker, bench.connection, None)
+    result = sync_runner.run_to_completion(worker, None)
     assert result.finished == ("count",)
     assert bench.hits() == {1: 30}
 
@@ -208,6 +208,6 @@ def test_a_stopped_run_says_what_is_left(bench):
         return increment(cursor, batch, context)
 
     bench.functions["increment"] = WorkFunction(run=stop)
-    result = sync_runner.run_to_completion(worker, bench.connection, None)
+    result = sync_runner.run_to_completion(worker, None)
     assert result.unfinished == {"count": "it is running"}
     assert bench.hits() == {1: 10, 0: 20}

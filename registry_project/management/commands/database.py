@@ -102,7 +102,7 @@ def _finish_background_migrations(
         ensure_control_tables()
         print(f"Finishing {len(waiting)} background migration(s)", file=stderr, flush=True)
         result = running.finish_now(
-            connection, waiting, max_attempts=INSTALLATION_ATTEMPTS, purpose="database migrate up", stderr=stderr
+            waiting, max_attempts=INSTALLATION_ATTEMPTS, purpose="database migrate up", stderr=stderr
         )
     for name, reason in result.unfinished.items():
         print(f"{name} is not finished: {reason}. See: background_migrate events {name}", file=stderr)
