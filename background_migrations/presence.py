@@ -113,6 +113,7 @@ class Presence(threading.Thread):
         listens = is_direct(connection)
         if listens:
             connection.execute(f"LISTEN {CHANNEL}")
+            self._bell.ring()  # what was said before that was not heard
         while not self._ended.is_set():
             with self._lock:
                 claims = list(self._claims)

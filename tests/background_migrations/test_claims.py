@@ -120,7 +120,9 @@ def test_sub_batches_are_sized_by_control_or_migration_or_function(bench, contro
 
 
 def sizes(bench):
-    return [size for (size,) in bench.rows("SELECT size FROM registry_admin.background_migration_job_progress")]
+    return [
+        size for (size,) in bench.rows("SELECT size FROM registry_admin.background_migration_job_progress ORDER BY id")
+    ]
 
 
 def test_an_adaptive_batch_grows_by_a_fifth_while_jobs_are_quicker_than_their_target(bench):
