@@ -1,7 +1,7 @@
 """Kills workers while they add 1 to each row of a table, and counts the rows that were lost or done twice.
 
-Every other time a process is killed; between, at random, one is frozen, a session is terminated, the migration is paused
-and resumed, or the server crashes. Exits 1 unless every row was done exactly once.
+Every other time a process is killed; between, at random, one is frozen, a session is terminated, the migration is
+paused and resumed, or the server crashes. Exits 1 unless every row was done exactly once.
 """
 
 import argparse
