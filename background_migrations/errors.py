@@ -17,9 +17,36 @@ class UnknownMigrationError(BackgroundMigrationError):
 
     code = "unknown_migration"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"There is no background migration {name!r}; `background_migrate status` lists them.")
+    def __init__(self, name: str | int) -> None:
+        which = f"with the id {name}" if isinstance(name, int) else repr(name)
+        super().__init__(f"There is no background migration {which}; `background_migrate status` lists them.")
         self.name = name
+
+
+class InvalidIdError(BackgroundMigrationError):
+    """The number is larger than any id."""
+
+    code = "invalid_id"
+
+    def __init__(self, *, largest: int) -> None:
+        super().__init__(f"No background migration has an id above {largest}.")
+        self.largest = largest
+
+
+class InvalidParameterError(BackgroundMigrationError):
+    """A parameter of a request has a value that it cannot have."""
+
+    code = "invalid_parameter"
+
+    def __init__(self, name: str, *, reason: str) -> None:
+        super().__init__(f"Parameter {name} {reason}.")
+        self.name, self.reason = name, reason
+
+
+class ParameterTypeError(InvalidParameterError):
+    """A parameter of a request is not of the kind that it must be."""
+
+    code = "parameter_type"
 
 
 class InvalidTransitionError(BackgroundMigrationError):

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -61,7 +61,7 @@ class TagList(msgspec.Struct):
 
 
 class TokenSigner:
-    """Mints tokens as GitLab Rails does, each for reading one repository. The key is parsed once."""
+    """Mints tokens as GitLab Rails does. The key is parsed once. Raises InvalidRegistryError for one it cannot use."""
 
     def __init__(self, key: str, *, issuer: str) -> None:
         if not issuer:
@@ -70,17 +70,19 @@ class TokenSigner:
         self._key = _private_key(key)
         self._headers = {"kid": key_id(self._key.public_key())}
 
-    def token(self, repository: str) -> str:
-        """Return a new token."""
+    def token(
+        self, access: Sequence[Mapping[str, Any]], *, audience: str = SERVICE, lifetime_seconds: int = TOKEN_SECONDS
+    ) -> str:
+        """Return a new token that grants these entries."""
         now = int(time.time())
         claims = {
             "iss": self._issuer,
-            "aud": SERVICE,
+            "aud": audience,
             "iat": now,
             "nbf": now - 5,
-            "exp": now + TOKEN_SECONDS,
+            "exp": now + lifetime_seconds,
             "jti": str(uuid.uuid4()),
-            "access": [{"type": "repository", "name": repository, "actions": ["pull"]}],
+            "access": list(access),
         }
         return jwt.encode(claims, self._key, algorithm="RS256", headers=self._headers)
 
@@ -133,7 +135,10 @@ class RegistryClient:
             return response.status, _body(response) if response.status in OK else b""
 
     def _authorization(self, repository: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._signer.token(repository)}"} if self._signer else {}
+        if self._signer is None:
+            return {}
+        access = {"type": "repository", "name": repository, "actions": ["pull"]}
+        return {"Authorization": f"Bearer {self._signer.token([access])}"}
 
     def _connection(self) -> http.client.HTTPConnection:
         """Return what speaks HTTP over a socket that it is given."""

@@ -51,39 +51,45 @@ MIGRATIONS = """
             ORDER BY ended_at DESC LIMIT 20
         ) AS last_jobs
     ) AS recent ON m.status IN (1, 4)
-    WHERE %(names)s::text[] IS NULL OR m.name = ANY(%(names)s::text[])
+    WHERE (%(names)s::text[] IS NULL OR m.name = ANY(%(names)s::text[]))
+      AND (%(id)s::bigint IS NULL OR m.id = %(id)s)
     ORDER BY m.id
 """
 JOBS = """
-    SELECT j.id, j.min_value, j.max_value, j.status, j.attempts, j.failure_error_code,
-        j.created_at, j.started_at, j.finished_at,
-        coalesce(p.pieces, 0) AS pieces, p.rows, p.seconds, p.next_value, p.retry_at,
-        CASE WHEN j.status = 2 THEN 'finished'
-            WHEN p.worker IS NOT NULL THEN 'running'
-            WHEN p.set_aside THEN 'set aside'
-            WHEN j.failure_error_code IS NOT NULL THEN 'failed'
-            ELSE 'waiting' END AS state,
-        p.worker
-    FROM public.batched_background_migration_jobs j
-    LEFT JOIN LATERAL (
-        SELECT count(*) AS pieces, sum(rows)::bigint AS rows, sum(seconds) AS seconds,
-            min(next_value) FILTER (WHERE finished_at IS NULL) AS next_value,
-            min(retry_at) FILTER (WHERE finished_at IS NULL AND NOT set_aside) AS retry_at,
-            coalesce(bool_and(set_aside) FILTER (WHERE finished_at IS NULL), false) AS set_aside,
-            min(worker) FILTER (WHERE finished_at IS NULL AND claim IS NOT NULL
-                AND seen_at > statement_timestamp() - %(grace)s) AS worker
-        FROM registry_admin.background_migration_job_progress WHERE job_id = j.id
-    ) AS p ON true
-    WHERE j.batched_background_migration_id = %(id)s AND j.id > %(after)s
-      AND (NOT %(failed)s OR (j.status <> 2 AND j.failure_error_code IS NOT NULL))
-    ORDER BY j.id LIMIT %(limit)s
+    SELECT * FROM (
+        SELECT j.id, j.min_value, j.max_value, j.status, j.attempts, j.failure_error_code,
+            j.created_at, j.started_at, j.finished_at,
+            coalesce(p.pieces, 0) AS pieces, p.rows, p.seconds, p.next_value, p.retry_at,
+            CASE WHEN j.status = 2 THEN 'finished'
+                WHEN p.worker IS NOT NULL THEN 'running'
+                WHEN p.set_aside THEN 'set aside'
+                WHEN j.failure_error_code IS NOT NULL THEN 'failed'
+                ELSE 'waiting' END AS state,
+            p.worker
+        FROM public.batched_background_migration_jobs j
+        LEFT JOIN LATERAL (
+            SELECT count(*) AS pieces, sum(rows)::bigint AS rows, sum(seconds) AS seconds,
+                min(next_value) FILTER (WHERE finished_at IS NULL) AS next_value,
+                min(retry_at) FILTER (WHERE finished_at IS NULL AND NOT set_aside) AS retry_at,
+                coalesce(bool_and(set_aside) FILTER (WHERE finished_at IS NULL), false) AS set_aside,
+                min(worker) FILTER (WHERE finished_at IS NULL AND claim IS NOT NULL
+                    AND seen_at > statement_timestamp() - %(grace)s) AS worker
+            FROM registry_admin.background_migration_job_progress WHERE job_id = j.id
+        ) AS p ON true
+        WHERE j.batched_background_migration_id = %(id)s AND j.id > %(after)s
+          AND (NOT %(failed)s OR (j.status <> 2 AND j.failure_error_code IS NOT NULL))
+          AND (%(state)s::text IS NULL OR (j.status = 2) = (%(state)s = 'finished'))
+    ) AS job
+    WHERE %(state)s::text IS NULL OR state = %(state)s ORDER BY id LIMIT %(limit)s
 """
+JOB_STATES = ("waiting", "running", "failed", "set aside", "finished")
 EVENTS = """
     SELECT created_at, kind, actor, job_id, old_status, new_status, reason, error_class, sqlstate
     FROM registry_admin.background_migration_events
     WHERE background_migration_id = %(id)s ORDER BY id DESC LIMIT %(limit)s
 """
-FIND = "SELECT id FROM public.batched_background_migrations WHERE name = %s"
+FIND = "SELECT id FROM public.batched_background_migrations WHERE name = %(which)s"
+FIND_ID = "SELECT id FROM public.batched_background_migrations WHERE id = %(which)s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,26 +172,47 @@ def migration_reports(
     connection: Connection, *, defaults: Defaults, names: Sequence[str] | None = None
 ) -> list[MigrationReport]:
     """Return all background migrations, or these, by id; one query. Raises UnknownMigrationError."""
-    values = {
-        "grace": datetime.timedelta(seconds=defaults.grace),
-        "names": list(names) if names is not None else None,
-    }
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(MIGRATIONS, values).fetchall()
-    missing = set(names or ()) - {row["name"] for row in rows}
+    found = _migration_reports(connection, defaults, names=list(names) if names is not None else None)
+    missing = set(names or ()) - {each.name for each in found}
     if missing:
         raise UnknownMigrationError(min(missing))
-    return [_report(row, defaults) for row in rows]
+    return found
+
+
+def migration_report(connection: Connection, migration_id: int, *, defaults: Defaults) -> MigrationReport:
+    """Return one background migration; one query. Raises UnknownMigrationError."""
+    for found in _migration_reports(connection, defaults, migration_id=migration_id):
+        return found
+    raise UnknownMigrationError(migration_id)
+
+
+def _migration_reports(
+    connection: Connection, defaults: Defaults, *, names: list[str] | None = None, migration_id: int | None = None
+) -> list[MigrationReport]:
+    values = {"grace": datetime.timedelta(seconds=defaults.grace), "names": names, "id": migration_id}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return [_report(row, defaults) for row in cursor.execute(MIGRATIONS, values)]
 
 
 def job_reports(
-    connection: Connection, name: str, *, grace: float, failed_only: bool = False, after: int = 0, limit: int = 100
+    connection: Connection,
+    migration: str | int,
+    *,
+    grace: float,
+    failed_only: bool = False,
+    state: str | None = None,
+    after: int = 0,
+    limit: int = 100,
 ) -> list[JobReport]:
-    """Return jobs of one migration with an id above `after`, by id. Raises UnknownMigrationError."""
+    """Return jobs of one migration, in one state or in any, with an id above `after`, by id.
+
+    Raises UnknownMigrationError.
+    """
     values = {
-        "id": migration_id(connection, name),
+        "id": migration_id(connection, migration),
         "grace": datetime.timedelta(seconds=grace),
         "failed": failed_only,
+        "state": state,
         "after": after,
         "limit": limit,
     }
@@ -199,11 +226,12 @@ def event_reports(connection: Connection, name: str, *, limit: int = 100) -> lis
         return cursor.execute(EVENTS, {"id": migration_id(connection, name), "limit": limit}).fetchall()
 
 
-def migration_id(connection: Connection, name: str) -> int:
-    """Return the id of the migration of this name. Raises UnknownMigrationError."""
-    row = connection.execute(FIND, (name,)).fetchone()
+def migration_id(connection: Connection, migration: str | int) -> int:
+    """Return the id of the migration of this name or id. Raises UnknownMigrationError."""
+    query = FIND_ID if isinstance(migration, int) else FIND
+    row = connection.execute(query, {"which": migration}).fetchone()
     if row is None:
-        raise UnknownMigrationError(name)
+        raise UnknownMigrationError(migration)
     return int(row[0])
 
 

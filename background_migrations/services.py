@@ -57,6 +57,7 @@ TABLES = """
     SELECT to_regclass('public.batched_background_migrations') IS NOT NULL,
         to_regclass('registry_admin.background_migration_job_progress') IS NOT NULL
 """
+NAME = "SELECT name FROM public.batched_background_migrations WHERE id = %s"
 FIND = "SELECT id, name, status FROM public.batched_background_migrations WHERE name = ANY(%s) ORDER BY id FOR UPDATE"
 HAS_FAILED_JOB = """
     SELECT EXISTS (
@@ -99,6 +100,14 @@ def check_database(connection: Connection) -> None:
         raise TablesMissingError("batched_background_migrations", command="database migrate up")
     if not own:
         raise TablesMissingError("registry_admin.background_migration_job_progress", command="migrate")
+
+
+def name_of(connection: Connection, migration_id: int) -> str:
+    """Return the name of a migration, by which the verbs take it. Raises UnknownMigrationError."""
+    row = connection.execute(NAME, (migration_id,)).fetchone()
+    if row is None:
+        raise UnknownMigrationError(migration_id)
+    return str(row[0])
 
 
 def pause(connection: Connection, names: Sequence[str] | None, *, actor: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The environment that stands in where none is configured: bundled PostgreSQL, a secret key, plain HTTP."""
+"""The environment that stands in where none is configured: bundled PostgreSQL, keys, plain HTTP."""
 
 import os
 import secrets
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from registry_project import demo_tokens
 from registry_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, default_home, kept_files
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -50,6 +51,8 @@ def prepare_environment(arguments: list[str]) -> None:
     try:
         url = _database_url(started=_needs_database(arguments))
         os.environ.setdefault("SECRET_KEY", _secret_key(HOME / "secret_key"))
+        if HOME.exists() and not any(name.startswith("REGISTRY_AUTH_TOKEN_") for name in os.environ):
+            os.environ.update(demo_tokens.environment(HOME))
     except (EmbeddedPostgresError, OSError) as error:
         raise DemoError(" | ".join(str(error).splitlines())) from error
     os.environ["DATABASE_URL"] = os.environ[MARKER] = url

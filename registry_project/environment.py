@@ -96,6 +96,21 @@ def time_zone(name: str, *, default: str) -> str:
     return value
 
 
+def quotable(name: str, *, default: str | None = None) -> str:
+    """Return what may stand between quotes in an HTTP header."""
+    value = text(name, default=default)
+    if not (value.isascii() and value.isprintable()) or set(value) & {'"', "\\"}:
+        raise ImproperlyConfigured(f"{name} must be printable ASCII without quotes and backslashes.")
+    return value
+
+
+def all_or_none(values: dict[str, str]) -> None:
+    """Raise unless all of these variables are set, or none is."""
+    missing = [name for name, value in values.items() if not value]
+    if missing and len(missing) < len(values):
+        raise ImproperlyConfigured(f"{', '.join(missing)} must be set too, or none of {', '.join(values)}.")
+
+
 def file_text(name: str) -> str:
     """Return what the file holds that a variable names; nothing when it is not set.
 

@@ -34,6 +34,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "registry_project",
     "schema_migrations",
     "background_migrations",
@@ -79,11 +81,46 @@ STATIC_URL = "static/"
 # The installed apps' own files are served from where they lie: no collectstatic step to forget.
 WHITENOISE_USE_FINDERS = True
 
-# Closed unless a view opens itself: no authentication is configured for the API yet, so nobody gets in.
+BEHIND_PROXY = env.boolean("REGISTRY_BEHIND_PROXY", default=False)
+
+# --- The REST API: closed without the settings of its tokens ------------------------------------------------------
+
+AUTH_TOKEN_REALM = env.quotable("REGISTRY_AUTH_TOKEN_REALM", default="")
+AUTH_TOKEN_SERVICE = env.quotable("REGISTRY_AUTH_TOKEN_SERVICE", default="")
+AUTH_TOKEN_ISSUER = env.text("REGISTRY_AUTH_TOKEN_ISSUER", default="")
+AUTH_TOKEN_ROOTCERTBUNDLE = env.text("REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE", default="")
+env.all_or_none(
+    {
+        "REGISTRY_AUTH_TOKEN_REALM": AUTH_TOKEN_REALM,
+        "REGISTRY_AUTH_TOKEN_SERVICE": AUTH_TOKEN_SERVICE,
+        "REGISTRY_AUTH_TOKEN_ISSUER": AUTH_TOKEN_ISSUER,
+        "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE": AUTH_TOKEN_ROOTCERTBUNDLE,
+    }
+)
+API_FAILED_TOKENS_PER_MINUTE = env.count("REGISTRY_API_FAILED_TOKENS_PER_MINUTE", default=600)
+
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["registry_project.api.authentication.RegistryTokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["registry_project.api.permissions.HasRegistryAccess"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "registry_project.api.media.JSONOnly",
+    "DEFAULT_PARSER_CLASSES": ["registry_project.api.media.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["registry_project.api.media.RegistryJSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "registry_project.api.exceptions.answer_error",
+    "UNAUTHENTICATED_USER": None,
+    "DATETIME_FORMAT": None,  # the renderer writes times
+    "NUM_PROXIES": int(BEHIND_PROXY),
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Registry metadata",
+    "VERSION": VERSION,
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "PREPROCESSING_HOOKS": ["registry_project.api.description.canonical_routes"],
+    "POSTPROCESSING_HOOKS": ["registry_project.api.description.add_errors"],
+    "AUTHENTICATION_WHITELIST": [],
 }
 
 # --- Security headers: strict, unless the site is served without TLS ---------------------------------------------
@@ -93,9 +130,7 @@ SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("REGISTRY_BEHIND_PROXY", default=False) else None
-)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
@@ -103,6 +138,9 @@ X_FRAME_OPTIONS = "DENY"
 # --- Databases --------------------------------------------------------------------------------------------------
 
 SCHEMA_OWNER = env.choice("REGISTRY_SCHEMA_OWNER", default="self", choices=("self", "gitlab"))
+# The version of the registry that the database belongs to; nobody but GitLab's release knows its own.
+_OWN_VERSION = {"self": VERSION, "gitlab": None}[SCHEMA_OWNER]
+REGISTRY_VERSION = "v" + env.quotable("REGISTRY_VERSION", default=_OWN_VERSION).removeprefix("v")
 
 _DATABASE_DEFAULTS = {
     "CONN_MAX_AGE": 60,

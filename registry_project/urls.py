@@ -1,12 +1,24 @@
 """Which prefix goes to which app."""
 
 from django.contrib import admin
-from django.urls import path
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+from django.views.defaults import page_not_found
 from django.views.generic import RedirectView
+
+from registry_project.api.protocol import PLAIN_TEXT
 
 admin.site.site_header = admin.site.site_title = "Registry metadata"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("", include("registry_project.api.urls")),
 ]
+
+
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer an unknown path of the API as GitLab's registry does, and any other as Django does."""
+    if request.path.startswith(("/gitlab/", "/v1/")):
+        return HttpResponse("404 page not found", status=404, content_type=PLAIN_TEXT)
+    return page_not_found(request, exception)

@@ -3,6 +3,13 @@
 import os
 
 from django.core.wsgi import get_wsgi_application
+from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "registry_project.settings")
 application = get_wsgi_application()
+
+# What is wrong with the routes or with the certificates is an error now, not with the first request.
+from registry_project.api.authentication import verifier  # noqa: E402
+
+verifier()
+_ = get_resolver().url_patterns

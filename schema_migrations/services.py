@@ -4,11 +4,51 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg import Connection
+from psycopg import Connection, errors, sql
+from psycopg.rows import class_row
 
 from schema_migrations import journal, preflight, recorder
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migration import Phase
+
+# Numbers are those of background migrations' statuses: 0 paused, 1 active, 2 finished, 3 failed, 4 running.
+OVERVIEW = sql.SQL("""
+    SELECT (SELECT count(*) FROM known WHERE id = ANY(recorded)) AS applied,
+        (SELECT count(*) FROM known WHERE NOT post_deployment AND NOT id = ANY(recorded)) AS pending_pre_deployment,
+        (SELECT count(*) FROM known WHERE post_deployment AND NOT id = ANY(recorded)) AS pending_post_deployment,
+        active, paused, failed, finished
+    FROM (SELECT array(SELECT id FROM ({recorded}) AS tables) AS recorded) AS applied,
+        (
+            SELECT count(*) FILTER (WHERE status IN (1, 4)) AS active, count(*) FILTER (WHERE status = 0) AS paused,
+                count(*) FILTER (WHERE status = 3) AS failed, count(*) FILTER (WHERE status = 2) AS finished
+            FROM ({statuses}) AS background
+        ) AS background
+""")
+KNOWN = sql.SQL("""
+    WITH known AS (SELECT * FROM unnest(%(ids)s::text[], %(post)s::boolean[]) AS known(id, post_deployment))
+""")
+RECORDED = {
+    "schema_migrations": sql.SQL("SELECT id FROM public.schema_migrations"),
+    "post_deploy_schema_migrations": sql.SQL("SELECT id FROM public.post_deploy_schema_migrations"),
+}
+STATUSES = {"batched_background_migrations": sql.SQL("SELECT status FROM public.batched_background_migrations")}
+NO_RECORD, NO_STATUS = sql.SQL("SELECT ''::text AS id WHERE false"), sql.SQL("SELECT 0 AS status WHERE false")
+EXISTING = """
+    SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY(%s)
+"""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """How many schema migrations of this release are applied or pending, and background migrations by status."""
+
+    applied: int
+    pending_pre_deployment: int
+    pending_post_deployment: int
+    active: int  # running ones among them
+    paused: int
+    failed: int
+    finished: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +95,28 @@ def migration_statuses(connection: Connection, *, known: Sequence[KnownMigration
             )
         )
     return sorted(statuses, key=lambda status: status.id)
+
+
+def overview(connection: Connection, *, known: Sequence[KnownMigration]) -> Overview:
+    """Count in one statement. A table that does not exist counts as empty; to find out takes statements more."""
+    try:
+        return _overview(connection, known, {*RECORDED, *STATUSES})
+    except errors.UndefinedTable:
+        existing = {name for (name,) in connection.execute(EXISTING, ([*RECORDED, *STATUSES],))}
+        return _overview(connection, known, existing)
+
+
+def _overview(connection: Connection, known: Sequence[KnownMigration], tables: set[str]) -> Overview:
+    recorded = [query for table, query in RECORDED.items() if table in tables] or [NO_RECORD]
+    statuses = [query for table, query in STATUSES.items() if table in tables] or [NO_STATUS]
+    query = KNOWN + OVERVIEW.format(recorded=sql.SQL(" UNION ALL ").join(recorded), statuses=statuses[0])
+    values = {
+        "ids": [each.id for each in known],
+        "post": [each.phase is Phase.POST_DEPLOYMENT for each in known],
+    }
+    with connection.cursor(row_factory=class_row(Overview)) as cursor:
+        (found,) = cursor.execute(query, values)
+    return found
 
 
 def count_pending(connection: Connection, *, own_database: bool) -> int:

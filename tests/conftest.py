@@ -20,6 +20,8 @@ from schema_migrations.journal import Author
 from schema_migrations.loader import load_migrations
 from schema_migrations.migrator import Migrator
 from schema_migrations.planner import Selection
+from tests.api_client import ApiClient
+from tests.e2e.tokens import TokenAuth
 from tests.fakes import RecordingReporter
 
 TEMPLATE = "registry_template"
@@ -182,3 +184,19 @@ def registry_tree(tmp_path: Path) -> Path:
     """A fresh copy of the small registry's storage tree; tests/data/make_registry_tree.py made it."""
     unpack_tree(tmp_path / "registry")
     return tmp_path / "registry"
+
+
+@pytest.fixture(scope="session")
+def token_auth() -> TokenAuth:
+    """Who signs tokens for the API."""
+    return TokenAuth()
+
+
+@pytest.fixture
+def api(settings, token_auth: TokenAuth, tmp_path: Path) -> ApiClient:
+    """A client of the API, which trusts `token_auth`."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(token_auth.certificate())
+    settings.AUTH_TOKEN_REALM, settings.AUTH_TOKEN_SERVICE = token_auth.realm, token_auth.service
+    settings.AUTH_TOKEN_ISSUER, settings.AUTH_TOKEN_ROOTCERTBUNDLE = token_auth.issuer, str(bundle)
+    return ApiClient(token_auth)

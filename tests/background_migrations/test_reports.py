@@ -2,7 +2,6 @@
 
 import datetime
 
-import psycopg
 import pytest
 from django.db import connections
 from django.utils import timezone
@@ -12,6 +11,7 @@ from background_migrations.models import BackgroundMigration
 from background_migrations.reports import Defaults, event_reports, job_reports, migration_reports
 from background_migrations.status import FailureErrorCode, Status
 from background_migrations.work import WorkFunction
+from tests.api_client import CountingCursor
 from tests.factories import (
     BackgroundMigrationFactory,
     BackgroundMigrationJobFactory,
@@ -24,16 +24,6 @@ pytestmark = pytest.mark.django_db(databases=["registry"])
 
 GRACE = 30.0
 DEFAULTS = Defaults(functions={}, interval=0.0, grace=GRACE)
-
-
-class CountingCursor(psycopg.Cursor):
-    """Counts what is sent to the server."""
-
-    queries = 0
-
-    def execute(self, *arguments, **options):
-        CountingCursor.queries += 1
-        return super().execute(*arguments, **options)
 
 
 @pytest.fixture

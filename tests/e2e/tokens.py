@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jwt
 from cryptography import x509
@@ -53,6 +53,9 @@ class TokenAuth:
 
     def token(self, repository: str) -> str:
         """Return a token that allows everything in one repository."""
-        access = [{"type": "repository", "name": repository, "actions": ["pull", "push", "delete"]}]
-        claims = {"iss": self.issuer, "aud": self.service, "exp": int(time.time()) + 300, "access": access}
+        return self.granting({"type": "repository", "name": repository, "actions": ["pull", "push", "delete"]})
+
+    def granting(self, *access: dict[str, Any], **more: Any) -> str:
+        """Return a token with these entries of access, and more claims."""
+        claims = {"iss": self.issuer, "aud": self.service, "exp": int(time.time()) + 300, "access": access, **more}
         return jwt.encode(claims, self.key, algorithm="RS256", headers={"kid": key_id(self.key.public_key())})

@@ -17,7 +17,8 @@ import pytest
 from registry_project import demo
 from registry_project.embedded_postgres import EmbeddedPostgres, default_home
 
-VARIABLES = ("DATABASE_URL", "SECRET_KEY", "ALLOWED_HOSTS", "REGISTRY_HTTPS", demo.MARKER)
+TOKENS = [f"REGISTRY_AUTH_TOKEN_{name}" for name in ("REALM", "SERVICE", "ISSUER", "ROOTCERTBUNDLE")]
+VARIABLES = ("DATABASE_URL", "SECRET_KEY", "ALLOWED_HOSTS", "REGISTRY_HTTPS", demo.MARKER, *TOKENS)
 NOT_COPIED = shutil.ignore_patterns(".*", "var", "__pycache__", "docs", "tests", "bench")
 OWN_URL = "postgres://somebody@127.0.0.1:1/own"
 
@@ -112,8 +113,10 @@ def test_a_command_with_a_database_starts_the_server_and_says_so_once(
 
 
 def test_what_the_user_set_is_kept(home: Path) -> None:
-    os.environ.update(SECRET_KEY="given", ALLOWED_HOSTS="example.test")
+    home.mkdir()
+    os.environ.update(SECRET_KEY="given", ALLOWED_HOSTS="example.test", REGISTRY_AUTH_TOKEN_ISSUER="given")
     demo.prepare_environment(["check"])
+    assert [os.environ.get(name) for name in TOKENS] == [None, None, "given", None]
     assert os.environ["SECRET_KEY"] == "given"
     assert os.environ["ALLOWED_HOSTS"] == "example.test"
 

@@ -79,7 +79,11 @@ def empty(create_database):
 def start(default, *arguments, registry=None, **environment):
     """Start a command of its own process; a registry's database apart is GitLab's."""
     if registry is not None:
-        environment |= {"REGISTRY_DATABASE_URL": registry.url, "REGISTRY_SCHEMA_OWNER": "gitlab"}
+        environment |= {
+            "REGISTRY_DATABASE_URL": registry.url,
+            "REGISTRY_SCHEMA_OWNER": "gitlab",
+            "REGISTRY_VERSION": "v4.32.0-gitlab",
+        }
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
         env={**os.environ, "DATABASE_URL": default.url, **environment},

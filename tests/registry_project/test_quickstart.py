@@ -65,16 +65,28 @@ def test_first_run_second_run_and_serving(checkout):
     assert re.search(r"^ *tags +11 *$", manage(checkout, "quickstart", "--once").stdout, re.MULTILINE)
 
 
+def _request_of(curl: str) -> urllib.request.Request:
+    """Return the request that a printed command line sends; curl itself need not be there."""
+    run = f"curl() {{ printf '%s\\n' \"$@\"; }}; {curl.strip()}"
+    done = subprocess.run(["sh", "-c", run], env=environment(), capture_output=True, text=True, check=True)
+    _, header, url = done.stdout.splitlines()
+    name, _, value = header.partition(": ")
+    return urllib.request.Request(url, headers={name: value})
+
+
 def test_the_site_answers_until_ctrl_c(checkout):
     with subprocess.Popen(
         command("quickstart", "--port", "0"), cwd=checkout, env=environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             address = next(line.split()[1] for line in process.stdout if line.startswith("Serving "))
+            curl = next(line for line in process.stdout if line.lstrip().startswith("curl "))
             with _when_open(address) as answer:
                 assert answer.url.endswith("/admin/login/?next=/admin/")
             with urllib.request.urlopen(f"{address}static/admin/css/base.css") as answer:
                 assert answer.status == 200
+            with urllib.request.urlopen(_request_of(curl)) as answer:
+                assert json.load(answer)["schema_migrations"]["applied"] == 72
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0

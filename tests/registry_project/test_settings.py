@@ -11,6 +11,8 @@ import pytest
 from django.apps import apps
 from django.db import router
 
+from registry_project.settings import VERSION
+
 ROOT = Path(__file__).parents[2]
 PRODUCTION = {
     "SECRET_KEY": "k" * 20 + "0123456789-abcdefghijklmnopqrstuvwxyz",
@@ -36,7 +38,8 @@ def test_the_deployment_check_can_fail():
     assert manage("check", "--deploy", "--fail-level", "WARNING", REGISTRY_HTTPS="false").returncode == 1
 
 
-ELSEWHERE = {"REGISTRY_SCHEMA_OWNER": "gitlab"}
+OTHER = {"REGISTRY_DATABASE_URL": "postgres://somebody@127.0.0.1:1/registry"}
+ELSEWHERE = {"REGISTRY_SCHEMA_OWNER": "gitlab", "REGISTRY_VERSION": "v4.32.0-gitlab"}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,11 @@ ELSEWHERE = {"REGISTRY_SCHEMA_OWNER": "gitlab"}
         ({"REGISTRY_API_SIGNING_KEY_FILE": "/nowhere"}, "names a file that cannot be read: No such file or directory."),
         ({"REGISTRY_API_TIMEOUT": "soon"}, "it must be a number of seconds"),
         ({"REGISTRY_API_CONCURRENCY": "0"}, "it must be a whole number, 1 or more"),
+        ({"REGISTRY_AUTH_TOKEN_ISSUER": "gitlab-issuer"}, "must be set too, or none of REGISTRY_AUTH_TOKEN_REALM"),
+        ({"REGISTRY_AUTH_TOKEN_REALM": 'a"b'}, "REGISTRY_AUTH_TOKEN_REALM must be printable ASCII without quotes"),
+        ({"REGISTRY_AUTH_TOKEN_SERVICE": "a\nb"}, "REGISTRY_AUTH_TOKEN_SERVICE must be printable ASCII"),
+        ({"REGISTRY_API_FAILED_TOKENS_PER_MINUTE": "-1"}, "it must be a whole number, 0 or more"),
+        ({**ELSEWHERE, "REGISTRY_VERSION": None}, "Set the environment variable REGISTRY_VERSION."),
         (ELSEWHERE, "name the same database"),
         ({**ELSEWHERE, "REGISTRY_DATABASE_URL": "postgres://other:x@127.0.0.1:1/one"}, "name the same database"),
         ({**ELSEWHERE, "REGISTRY_DATABASE_URL": "postgres://somebody@localhost:1/one"}, "name the same database"),
@@ -85,8 +93,7 @@ def test_levels_may_be_written_small():
 
 
 def test_gitlab_s_database_beside_another_one_for_django_is_accepted():
-    owner = {"REGISTRY_SCHEMA_OWNER": "gitlab", "REGISTRY_DATABASE_URL": "postgres://somebody@127.0.0.1:1/registry"}
-    assert manage("check", **owner).returncode == 0
+    assert manage("check", **ELSEWHERE, **OTHER).returncode == 0
 
 
 def setting(expression, **changes):
@@ -95,9 +102,6 @@ def setting(expression, **changes):
     environment = {"PATH": os.environ["PATH"], **PRODUCTION, **changes}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-
-
-OTHER = {"REGISTRY_DATABASE_URL": "postgres://somebody@127.0.0.1:1/registry"}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,18 @@ OTHER = {"REGISTRY_DATABASE_URL": "postgres://somebody@127.0.0.1:1/registry"}
 )
 def test_rails_database_is_the_registry_s_unless_it_is_named(changes, name):
     assert setting("settings.DATABASES['rails']['NAME']", **changes) == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "version"),
+    [
+        ({}, f"v{VERSION}"),
+        ({"REGISTRY_VERSION": "4.32.0-gitlab"}, "v4.32.0-gitlab"),
+        (ELSEWHERE | OTHER, "v4.32.0-gitlab"),
+    ],
+)
+def test_the_registry_s_version_begins_with_a_v(changes, version):
+    assert setting("settings.REGISTRY_VERSION", **changes) == version
 
 
 def test_django_s_migrations_never_run_on_rails_database():

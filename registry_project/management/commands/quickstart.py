@@ -4,8 +4,10 @@ import fcntl
 import io
 import json
 import secrets
+import shlex
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from argparse import ArgumentParser, ArgumentTypeError
@@ -107,7 +109,9 @@ class Command(CommandWithExamples):
 
     def _serve(self, port: int) -> None:
         password = _demo_password()
-        self.stdout.write(f"Serving http://{ADDRESS}:{port}/ (user {USER}, password {password}); Ctrl-C ends it.")
+        site = f"http://{ADDRESS}:{port}/"
+        self.stdout.write(f"Serving {site} (user {USER}, password {password}); Ctrl-C ends it.")
+        self.stdout.write(f"The API is described at {site}docs/; ask it, in another terminal:\n{_curl(site)}")
         self.stdout.flush()
         connections.close_all()
         # Granian handles the signals: Ctrl-C and SIGTERM end it, and so this command.
@@ -184,6 +188,13 @@ def _demo_password() -> str:
         user.set_password(password)
         user.save()
     return password
+
+
+def _curl(site: str) -> str:
+    """Return a command line that asks the API with a fresh token."""
+    manage = shlex.join([sys.executable, str(demo.CHECKOUT / "manage.py")])
+    token = f"$({manage} registry_token --access 'registry:migrations:*')"
+    return f'  curl -H "Authorization: Bearer {token}" {site}gitlab/v1/admin/db/migrations/status/'
 
 
 def _free_port(wanted: int) -> int:
