@@ -23,6 +23,7 @@ check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(NO_DATABASE) $(RUN) -m mypy
+	$(NO_DATABASE) $(RUN) -m mypy docs/how-to/api_client.py
 	$(RUN) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 	$(NO_DATABASE) $(RUN) manage.py check
 	$(NO_DATABASE) ALLOWED_HOSTS=registry.example.com $(RUN) manage.py check --deploy --fail-level WARNING
@@ -33,6 +34,7 @@ bench: .venv/dev.stamp ## measure, each program beside its limit
 	$(RUN) -m bench.schema
 	$(RUN) -m bench.locks
 	$(RUN) -m bench.bbm
+	$(RUN) -m bench.api
 	$(RUN) -m bench.torment --seconds 60
 
 structure: .venv/dev.stamp ## write schema_migrations/structure.sql anew

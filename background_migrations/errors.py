@@ -79,6 +79,22 @@ class InvalidControlError(BackgroundMigrationError):
         self.control, self.value, self.reason = control, value, reason
 
 
+class ControlTypeError(InvalidControlError):
+    """A control was given a value of another kind than it has."""
+
+    code = "control_type"
+
+
+class ConflictingControlsError(BackgroundMigrationError):
+    """Two controls contradict each other."""
+
+    code = "conflicting_controls"
+
+    def __init__(self, *, smallest: int, largest: int) -> None:
+        super().__init__(f"Control min_batch_size cannot be {smallest} while max_batch_size is {largest}.")
+        self.smallest, self.largest = smallest, largest
+
+
 class UnknownWorkFunctionError(BackgroundMigrationError):
     """This release has no work function of this name."""
 

@@ -15,6 +15,8 @@ from background_migrations import catalog, events, outcomes
 from background_migrations.batching import Target
 from background_migrations.errors import (
     AlreadyQueuedError,
+    ConflictingControlsError,
+    ControlTypeError,
     GitLabWorkerError,
     InvalidControlError,
     InvalidTransitionError,
@@ -157,7 +159,8 @@ def controls(connection: Connection, name: str) -> dict[str, Any]:
 def set_controls(connection: Connection, name: str, changes: Mapping[str, Any], *, actor: str) -> dict[str, Any]:
     """Change some controls, which the next job obeys; return all of them. None sets one back to its default.
 
-    Raises InvalidControlError and changes nothing when a value makes no sense, alone or beside the others.
+    Raises InvalidControlError or ConflictingControlsError, and changes nothing, when a value makes no sense, alone or
+    beside the others.
     """
     with connection.transaction():
         ((migration_id, _, _),) = _find(connection, [name])
@@ -248,6 +251,13 @@ def _move(
     return [each.name for each in moved]
 
 
+def bounds_of(control: str) -> tuple[float, float]:
+    """Return the smallest and the largest value of a control that is a number."""
+    is_whole = CONTROLS[control] is int
+    smallest = 0 if control in MAY_BE_ZERO else 1 if is_whole else SHORTEST_SECONDS
+    return smallest, LARGEST.get(control, LARGEST_INTEGER if is_whole else LONGEST_SECONDS)
+
+
 def _check_controls(changes: Mapping[str, Any], *, after: Mapping[str, Any]) -> None:
     for control, value in changes.items():
         if control not in CONTROLS:
@@ -256,19 +266,20 @@ def _check_controls(changes: Mapping[str, Any], *, after: Mapping[str, Any]) -> 
             _check_control(control, value)
     smallest, largest = after["min_batch_size"], after["max_batch_size"]
     if smallest is not None and largest is not None and smallest > largest:
-        raise InvalidControlError("min_batch_size", value=smallest, reason=f"max_batch_size is {largest}")
+        raise ConflictingControlsError(smallest=smallest, largest=largest)
 
 
 def _check_control(control: str, value: Any) -> None:
     kind = CONTROLS[control]
     number = (int, float) if kind is float else kind
     if isinstance(value, bool) is not (kind is bool) or not isinstance(value, number):
-        raise InvalidControlError(control, value=value, reason=f"it must be of type {kind.__name__}")
+        raise ControlTypeError(control, value=value, reason=f"it must be of type {kind.__name__}")
     if isinstance(value, datetime.datetime):
         if value.tzinfo is None:
             raise InvalidControlError(control, value=value, reason="it needs a time zone")
+        if value.year in {datetime.MINYEAR, datetime.MAXYEAR}:  # in another zone it may lie beyond what can be told
+            raise InvalidControlError(control, value=value, reason="it is out of range")
     elif isinstance(value, int | float) and kind is not bool:
-        smallest = 0 if control in MAY_BE_ZERO else 1 if kind is int else SHORTEST_SECONDS
-        largest = LARGEST.get(control, LARGEST_INTEGER if kind is int else LONGEST_SECONDS)
+        smallest, largest = bounds_of(control)
         if not smallest <= value <= largest:
             raise InvalidControlError(control, value=value, reason=f"it must be between {smallest} and {largest}")

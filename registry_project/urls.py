@@ -18,7 +18,7 @@ urlpatterns = [
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer an unknown path of the API as GitLab's registry does, and any other as Django does."""
-    if request.path.startswith(("/gitlab/", "/v1/")):
-        return HttpResponse("404 page not found", status=404, content_type=PLAIN_TEXT)
-    return page_not_found(request, exception)
+    """Answer an unknown path as GitLab's registry does; within the admin site, as Django does."""
+    if request.path.startswith("/admin/"):
+        return page_not_found(request, exception)
+    return HttpResponse("404 page not found", status=404, content_type=PLAIN_TEXT)

@@ -1,10 +1,12 @@
 """The shapes in which background migrations and their jobs are written, with the names that GitLab's registry uses."""
 
+import datetime
 from typing import Any
 
 from rest_framework import serializers
 
 from background_migrations.reports import JOB_STATES, MigrationReport
+from background_migrations.services import CONTROLS, bounds_of
 from background_migrations.status import Status
 
 LARGEST_SHOWN = 99.9  # percent of what is not finished, however it is rounded
@@ -14,7 +16,12 @@ class _WithoutNulls(serializers.Serializer[Any]):
     """Leaves out what is not known."""
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
-        return {name: value for name, value in super().to_representation(instance).items() if value is not None}
+        values = self.correct(super().to_representation(instance), instance)
+        return {name: value for name, value in values.items() if value is not None}
+
+    def correct(self, values: dict[str, Any], _instance: Any) -> dict[str, Any]:
+        """Return the values as they are shown."""
+        return values
 
 
 class MigrationSerializer(_WithoutNulls):
@@ -29,7 +36,7 @@ class MigrationSerializer(_WithoutNulls):
     batch_size = serializers.IntegerField()
     min_value = serializers.IntegerField()
     max_value = serializers.IntegerField()
-    batching_strategy = serializers.SerializerMethodField(help_text="Empty for the keyset strategy.")
+    batching_strategy = serializers.CharField(help_text="Empty for the keyset strategy.")
     total_tuple_count = serializers.IntegerField(required=False, help_text="An estimate; absent while unknown.")
     error_code = serializers.IntegerField(
         source="failure_error_code",
@@ -38,35 +45,32 @@ class MigrationSerializer(_WithoutNulls):
         "5 invalid batching strategy.",
     )
     finished_jobs = serializers.IntegerField(source="jobs_finished")
-    progress = serializers.SerializerMethodField(help_text="Percent; absent while the total is unknown.")
-    capped = serializers.SerializerMethodField(help_text="The estimate is used up, though it is not finished.")
+    progress = serializers.FloatField(
+        source="progress.percent", required=False, help_text="Percent; absent while the total is unknown."
+    )
+    capped = serializers.BooleanField(
+        source="progress.capped", required=False, help_text="The estimate is used up, though it is not finished."
+    )
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField(required=False)
     started_at = serializers.DateTimeField(required=False)
     finished_at = serializers.DateTimeField(required=False)
-    eta_seconds = serializers.SerializerMethodField(help_text="Seconds left at the pace of the last jobs.")
+    eta_seconds = serializers.FloatField(
+        source="progress.seconds_left", required=False, help_text="Seconds left at the pace of the last jobs."
+    )
     throttled_by = serializers.CharField(help_text="The signal that holds it up now; empty when nothing does.")
     throttled_reason = serializers.CharField()
 
-    def get_batching_strategy(self, report: MigrationReport) -> str:
-        """Return GitLab's name of it."""
-        return report.batching_strategy or ""
-
-    def get_progress(self, report: MigrationReport) -> float | None:
-        """Return percent with one decimal."""
-        percent = report.progress.percent
-        if percent is None or report.status is Status.FINISHED:
-            return percent
-        return min(round(percent, 1), LARGEST_SHOWN)
-
-    def get_capped(self, report: MigrationReport) -> bool | None:
-        """Return nothing where there is no estimate."""
-        return None if report.progress.percent is None else report.progress.capped
-
-    def get_eta_seconds(self, report: MigrationReport) -> int | None:
-        """Return whole seconds, while there is something left."""
-        seconds = report.progress.seconds_left
-        return None if seconds is None or report.status is Status.FINISHED else round(seconds)
+    def correct(self, values: dict[str, Any], report: MigrationReport) -> dict[str, Any]:
+        """Round, hide what goes without saying, and show no full bar before the end."""
+        percent, seconds = values["progress"], values["eta_seconds"]
+        values["batching_strategy"] = report.batching_strategy or ""
+        if report.status is Status.FINISHED:
+            return {**values, "eta_seconds": None}
+        if percent is None:
+            return {**values, "capped": None}
+        shown = min(round(percent, 1), LARGEST_SHOWN)
+        return {**values, "progress": shown, "eta_seconds": seconds if seconds is None else round(seconds)}
 
 
 class MigrationListSerializer(serializers.Serializer[Any]):
@@ -114,20 +118,25 @@ class DoneSerializer(serializers.Serializer[Any]):
     message = serializers.CharField()
 
 
+def _control(kind: type, name: str) -> serializers.Field[Any, Any, Any, Any]:
+    """Return the field of a control, with the bounds that it is checked for."""
+    options: Any = {"allow_null": True, "required": False}
+    if kind is bool:
+        return serializers.BooleanField(**options)
+    if kind is datetime.datetime:
+        return serializers.DateTimeField(**options)
+    smallest, largest = bounds_of(name)
+    if kind is int:
+        return serializers.IntegerField(min_value=int(smallest), max_value=int(largest), **options)
+    return serializers.FloatField(min_value=smallest, max_value=largest, **options)
+
+
 class ControlsSerializer(serializers.Serializer[Any]):
     """How a background migration is run; null is the default."""
 
-    batch_size = serializers.IntegerField(allow_null=True, required=False, min_value=1)
-    sub_batch_size = serializers.IntegerField(allow_null=True, required=False, min_value=0)
-    interval_seconds = serializers.FloatField(allow_null=True, required=False, min_value=0)
-    max_parallel_jobs = serializers.IntegerField(allow_null=True, required=False, min_value=1, max_value=1_000)
-    hold_until = serializers.DateTimeField(allow_null=True, required=False)
-    job_timeout_seconds = serializers.FloatField(allow_null=True, required=False, min_value=0)
-    adaptive = serializers.BooleanField(allow_null=True, required=False)
-    target_seconds = serializers.FloatField(allow_null=True, required=False)
-    min_batch_size = serializers.IntegerField(allow_null=True, required=False, min_value=1)
-    max_batch_size = serializers.IntegerField(allow_null=True, required=False, min_value=1)
-    shares_table = serializers.BooleanField(allow_null=True, required=False)
+    def get_fields(self) -> dict[str, Any]:
+        """Return one field for each control."""
+        return {name: _control(kind, name) for name, kind in CONTROLS.items()}
 
 
 class AllControlsSerializer(serializers.Serializer[Any]):

@@ -1,5 +1,7 @@
 """The endpoints of background migrations: each reads one report or calls one service."""
 
+import datetime
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -27,10 +29,14 @@ READ = [(*THING, "read")]
 WRITE = [(*THING, "write")]
 LARGEST_ID = 2**63 - 1
 LONGEST_ID = len(str(LARGEST_ID))  # digits
+WHOLE = re.compile(r"-?[0-9]+")
 JOBS_ON_A_PAGE = 100
 MOST_JOBS_ON_A_PAGE = 1_000
 # GitLab Rails waits for 20 seconds.
 STATEMENT_SECONDS = 10.0
+
+
+ID = OpenApiParameter("id", {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}, OpenApiParameter.PATH)
 
 
 class _View(APIView):
@@ -51,6 +57,7 @@ class MigrationsView(_View):
         return Response(serializers.MigrationListSerializer({"migrations": found}).data)
 
 
+@extend_schema(parameters=[ID])
 class MigrationView(_View):
     """One background migration."""
 
@@ -69,7 +76,7 @@ class MigrationView(_View):
     )
     def patch(self, request: Request, id: str) -> Response:
         """Change how one background migration is run; what is not named stays, null sets back to the default."""
-        migration_id, changes = _number(id), _changes(request.data)
+        migration_id, changes = _number(id), _changes(request)
 
         def change(connection: Connection, name: str) -> dict[str, Any]:
             return services.set_controls(connection, name, changes, actor=str(request.user))
@@ -100,6 +107,7 @@ class ResumeAllView(_View):
         return _move_all(self.registry(), services.resume, "Resumed", actor=str(request.user))
 
 
+@extend_schema(parameters=[ID])
 class PauseView(_View):
     """One background migration, to be paused."""
 
@@ -111,6 +119,7 @@ class PauseView(_View):
         return _move_one(self.registry(), id, _only(services.pause), "Paused", actor=str(request.user))
 
 
+@extend_schema(parameters=[ID])
 class ResumeView(_View):
     """One background migration, to be resumed."""
 
@@ -122,6 +131,7 @@ class ResumeView(_View):
         return _move_one(self.registry(), id, _only(services.resume), "Resumed", actor=str(request.user))
 
 
+@extend_schema(parameters=[ID])
 class RestartView(_View):
     """One background migration, to be restarted."""
 
@@ -137,6 +147,7 @@ class RestartView(_View):
         return _move_one(self.registry(), id, restart, "Restarted", actor=str(request.user))
 
 
+@extend_schema(parameters=[ID])
 class JobsView(_View):
     """The jobs of one background migration."""
 
@@ -145,8 +156,16 @@ class JobsView(_View):
     @extend_schema(
         parameters=[
             OpenApiParameter("status", str, enum=reports.JOB_STATES, description="Only jobs in this state."),
-            OpenApiParameter("n", int, description="How many: 1 to 1000, 100 by default."),
-            OpenApiParameter("last", int, description="Only jobs with a larger id."),
+            OpenApiParameter(
+                "n",
+                {"type": "integer", "minimum": 1, "maximum": MOST_JOBS_ON_A_PAGE, "default": JOBS_ON_A_PAGE},
+                description="How many.",
+            ),
+            OpenApiParameter(
+                "last",
+                {"type": "integer", "minimum": 0, "maximum": LARGEST_ID},
+                description="Only jobs with a larger id.",
+            ),
         ],
         responses=serializers.JobListSerializer,
         operation_id="list_background_migration_jobs",
@@ -180,27 +199,30 @@ def _whole(text: str | None, name: str, *, default: int, largest: int, smallest:
     """Return a number of the query string."""
     if text is None:
         return default
-    if not (text.isascii() and text.isdecimal()):
+    if not WHOLE.fullmatch(text):
         raise ParameterTypeError(name, reason="must be a whole number")
     if len(text) > LONGEST_ID or not smallest <= int(text) <= largest:
         raise InvalidParameterError(name, reason=f"must be between {smallest} and {largest}")
     return int(text)
 
 
-def _changes(body: Any) -> dict[str, Any]:
-    """Return the controls of a body; times come as text."""
-    if not isinstance(body, dict):
+def _changes(request: Request) -> dict[str, Any]:
+    """Return the controls of a body as the services take them."""
+    if request.stream is None or not isinstance(request.data, dict):
         raise ParseError("The body must be a JSON object of controls.")
-    changes = dict(body)
-    moment = changes.get("hold_until")
-    if isinstance(moment, str):
-        changes["hold_until"] = _moment(moment)
-    return changes
+    return {name: _control(services.CONTROLS.get(name), value) for name, value in request.data.items()}
 
 
-def _moment(text: str) -> Any:
+def _control(kind: type | None, value: Any) -> Any:
+    """Return a time out of text, and a whole number out of 5.0, which JSON takes for the same as 5."""
+    if kind is datetime.datetime and isinstance(value, str):
+        return _moment(value)
+    return int(value) if kind is int and isinstance(value, float) and value.is_integer() else value
+
+
+def _moment(text: str) -> datetime.datetime:
     try:
-        found = parse_datetime(text)
+        found = parse_datetime(text) if text.isprintable() else None
     except ValueError:
         found = None
     if found is None:

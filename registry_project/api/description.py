@@ -36,10 +36,16 @@ def canonical_routes(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[s
 def add_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Give every operation the errors that it may answer, each with an example, and say how a token is sent."""
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {})["Error"] = ERROR
+    schemas = components.setdefault("schemas", {})
+    schemas["Error"] = ERROR
+    for name, schema in schemas.items():
+        if name.startswith("Patched"):
+            schema["additionalProperties"] = False  # a name that is misspelt is an error
     components["securitySchemes"] = {"token": BEARER}
     result["security"] = [{"token": []}]
     for operation in _operations(result):
+        if "requestBody" in operation:
+            operation["requestBody"]["required"] = True
         for answer in _answers(operation):
             responses = operation["responses"]
             described = responses.setdefault(str(answer.status), _response(answer))
@@ -63,7 +69,9 @@ def _answers(operation: Mapping[str, Any]) -> Iterator[Answer]:
             "BBM_INVALID_TRANSITION": "path" in places and name.startswith(("pause", "resume", "restart")),
             "INVALID_QUERY_PARAMETER_VALUE": "query" in places,
             "INVALID_QUERY_PARAMETER_TYPE": "query" in places,
+            "BBM_CONFLICTING_CONTROLS": "requestBody" in operation,
             "INVALID_BODY_PARAMETER": "requestBody" in operation,
+            "INVALID_BODY_PARAMETER_TYPE": "requestBody" in operation,
             "INVALID_JSON_BODY": "requestBody" in operation,
         }
         if kind is TokenRefusedError or needs.get(answer.code, True):

@@ -63,6 +63,12 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     background_migrations.InvalidTransitionError: Answer(
         409, "BBM_INVALID_TRANSITION", "the background migration's status does not allow this"
     ),
+    background_migrations.ConflictingControlsError: Answer(
+        409, "BBM_CONFLICTING_CONTROLS", "two controls contradict each other"
+    ),
+    background_migrations.ControlTypeError: Answer(
+        400, "INVALID_BODY_PARAMETER_TYPE", "a body parameter is of the wrong type"
+    ),
     background_migrations.InvalidControlError: Answer(400, "INVALID_BODY_PARAMETER", "invalid body parameter"),
     exceptions.ParseError: Answer(400, "INVALID_JSON_BODY", "invalid JSON body"),
     background_migrations.ParameterTypeError: Answer(

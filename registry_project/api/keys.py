@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import structlog
 from cryptography import x509
@@ -48,16 +48,9 @@ def algorithms_of(key: object) -> tuple[str, ...]:
     return CURVE_ALGORITHMS.get(key.curve.name, ()) if isinstance(key, EllipticCurvePublicKey) else ()
 
 
-def _check_authority(_policy: Any, _certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError("it is no certificate authority")
-
-
 # A signing key's certificate may be made for anything; only an authority may vouch for another one.
 LEAF_POLICY = ExtensionPolicy.permit_all()
-AUTHORITY_POLICY = ExtensionPolicy.permit_all().require_present(
-    x509.BasicConstraints, Criticality.AGNOSTIC, _check_authority
-)
+AUTHORITY_POLICY = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class JSONOnly(BaseContentNegotiation):
 class StrictJSONParser(BaseParser):
     """Reads a body of bounded size."""
 
-    media_type = "*/*"
+    media_type = "application/json"
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         """Return what the body says. Raises ParseError."""

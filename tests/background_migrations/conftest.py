@@ -1,6 +1,5 @@
 """A table to work on, background migrations over it, and workers of this process and of others."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,16 +42,6 @@ EMPTY = """
     DELETE FROM registry_admin.background_migration_controls;
     DELETE FROM registry_admin.background_migration_events;
 """
-DEADLINE_SECONDS = 15.0  # what takes so long has hung
-
-
-def until(look: Callable[[], Any], *, seconds: float = DEADLINE_SECONDS) -> Any:
-    """Look until it is true, and return what was found."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "It has not become true."
-        time.sleep(0.02)
-    return found
 
 
 @dataclass

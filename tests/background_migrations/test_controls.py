@@ -6,6 +6,7 @@ import pytest
 
 from background_migrations import services
 from background_migrations.errors import (
+    ConflictingControlsError,
     InvalidControlError,
 )
 from background_migrations.services import CONTROLS
@@ -144,11 +145,11 @@ def test_a_value_that_makes_no_sense_is_refused_and_nothing_is_set(active, contr
 
 def test_bounds_of_the_batch_size_may_not_cross_whichever_is_set_first(active):
     change(active, min_batch_size=100)
-    with pytest.raises(InvalidControlError, match="max_batch_size is 99"):
+    with pytest.raises(ConflictingControlsError, match="max_batch_size is 99"):
         change(active, max_batch_size=99)
     assert services.controls(active.connection, "active")["max_batch_size"] is None
     assert change(active, max_batch_size=100)["max_batch_size"] == 100
-    with pytest.raises(InvalidControlError, match="max_batch_size is 100"):
+    with pytest.raises(ConflictingControlsError, match="max_batch_size is 100"):
         change(active, min_batch_size=101)
     assert change(active, min_batch_size=200, max_batch_size=300)["min_batch_size"] == 200
 

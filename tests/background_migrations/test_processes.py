@@ -18,9 +18,10 @@ from background_migrations.transitions import CHANNEL
 from bench.servers import crash, migrated_server, queue, url_of
 from bench.torment import Torment
 from tests.background_migrations import worker_process
-from tests.background_migrations.conftest import TABLE, Bench, until
+from tests.background_migrations.conftest import TABLE, Bench
 from tests.background_migrations.worker_process import GATE, NOTES, POISON, Process
 from tests.conftest import Database
+from tests.waiting import until
 
 DEADLINE_SECONDS = 60.0
 FOR_EVER_SECONDS = 3_600.0

@@ -1,6 +1,6 @@
 """The API as it is served: by granian, over a socket, with a PostgreSQL that goes away and comes back."""
 
-import http.client
+import importlib.util
 import json
 import os
 import subprocess
@@ -8,8 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,74 +16,35 @@ import pytest
 from background_migrations.status import Status
 from bench.servers import migrated_server, url_of
 from registry_project.embedded_postgres import EmbeddedPostgres
-from tests.background_migrations.conftest import TABLE, Bench, until
+from tests.background_migrations.conftest import TABLE, Bench
 from tests.background_migrations.worker_process import start as start_worker
 from tests.conftest import Database
-from tests.e2e.registry import free_port
+from tests.e2e.site import Site, served
 from tests.e2e.tokens import TokenAuth
+from tests.waiting import until
 
 AUTH = TokenAuth()
+CLIENT = Path(__file__).parents[2] / "docs" / "how-to" / "api_client.py"
 HERE = "/gitlab/v1/background-migrations/"
 STATUS_PATH = "/gitlab/v1/admin/db/migrations/status/"
 WRITE = {"type": "registry", "name": "background-migrations", "actions": ["*"]}
 MIGRATIONS = {"type": "registry", "name": "migrations", "actions": ["*"]}
 
 
-@dataclass
-class Site:
-    """A site that listens on a port."""
-
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def send(self, method: str, path: str, *access: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
-        """Return status, headers and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        token = {"Authorization": f"bearer {AUTH.granting(*access)}"} if access else {}
-        try:
-            connection.request(method, path, headers={"Host": "localhost", **token, **(headers or {})})
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            connection.close()
-
-    def answers(self) -> bool:
-        """Whether somebody listens."""
-        try:
-            return bool(self.send("GET", "/gitlab/v1/")[0] == 401)
-        except OSError:
-            return False
-
-
-@contextmanager
-def served(url: str, bundle: Path, **environment: str) -> Iterator[Site]:
-    """Serve the site on a database."""
-    port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port), "--workers", "1"]
-    settings = {
-        "DATABASE_URL": url,
-        "SECRET_KEY": "only-for-tests",
-        "ALLOWED_HOSTS": "localhost",
-        "REGISTRY_HTTPS": "false",
+def settings_of(bundle: Path) -> dict[str, str]:
+    """The settings of a site that trusts these certificates."""
+    return {
         "REGISTRY_AUTH_TOKEN_REALM": AUTH.realm,
         "REGISTRY_AUTH_TOKEN_SERVICE": AUTH.service,
         "REGISTRY_AUTH_TOKEN_ISSUER": AUTH.issuer,
         "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE": str(bundle),
-        **environment,
     }
-    process = subprocess.Popen(
-        [*command, "registry_project.wsgi:application"],
-        env={**os.environ, **settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    site = Site(port, process)
-    try:
-        until(site.answers)
-        yield site
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+
+
+def send(site: Site, method: str, path: str, *access: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
+    """Send a request with a token that grants this access; without any, none."""
+    token = {"Authorization": f"bearer {AUTH.granting(*access)}"} if access else {}
+    return site.send(method, path, headers={**token, **(headers or {})})
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +62,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="module")
 def site(server, bundle) -> Iterator[Site]:
-    with served(url_of(server), bundle) as site:
+    with served(url_of(server), settings_of(bundle)) as site:
         yield site
 
 
@@ -122,37 +81,37 @@ def code_of(body: bytes) -> str:
 def test_rails_shaped_requests_are_answered(site, bench):
     bench.queue()
     accepts = {"Accept": "application/json", "User-Agent": "GitLab/18.6.0"}
-    status, headers, body = site.send("GET", STATUS_PATH, MIGRATIONS, headers=accepts)
+    status, headers, body = send(site, "GET", STATUS_PATH, MIGRATIONS, headers=accepts)
     assert (status, headers["Content-Type"]) == (200, "application/json")
     assert json.loads(body)["background_migrations"] == {"active": 1, "paused": 0, "failed": 0, "completed": 0}
-    status, _, body = site.send("POST", f"{HERE}pause/", WRITE, headers={**accepts, "Content-Length": "0"})
+    status, _, body = send(site, "POST", f"{HERE}pause/", WRITE, headers={**accepts, "Content-Length": "0"})
     assert (status, json.loads(body)["success"]) == (200, True)
     assert bench.status() == Status.PAUSED
-    assert site.send("GET", "/gitlab/v1/")[0] == 401
+    assert send(site, "GET", "/gitlab/v1/")[0] == 401
 
 
 def test_without_the_database_the_answer_is_503_and_with_it_again_200(server, site, bundle):
-    assert site.send("GET", STATUS_PATH, MIGRATIONS)[0] == 200
+    assert send(site, "GET", STATUS_PATH, MIGRATIONS)[0] == 200
     port_kept = url_of(server)
     server.stop()
     for method, path, access in (("GET", STATUS_PATH, MIGRATIONS), ("POST", f"{HERE}pause/", WRITE)):
-        status, headers, body = site.send(method, path, access)
+        status, headers, body = send(site, method, path, access)
         assert (status, headers["Retry-After"], code_of(body)) == (503, "5", "UNAVAILABLE")
         assert b"127.0.0.1" not in body
-    assert site.send("GET", STATUS_PATH)[0] == 401
+    assert send(site, "GET", STATUS_PATH)[0] == 401
     server.start()
     assert url_of(server) == port_kept
-    assert site.send("GET", STATUS_PATH, MIGRATIONS)[0] == 200
-    assert site.send("POST", f"{HERE}pause/", WRITE)[0] == 200
+    assert send(site, "GET", STATUS_PATH, MIGRATIONS)[0] == 200
+    assert send(site, "POST", f"{HERE}pause/", WRITE)[0] == 200
 
 
 def test_a_session_that_the_server_ended_is_replaced_without_a_failure(site, bench):
-    assert site.send("GET", STATUS_PATH, MIGRATIONS)[0] == 200
+    assert send(site, "GET", STATUS_PATH, MIGRATIONS)[0] == 200
     bench.connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
     )
     time.sleep(0.1)  # for the end of the session to arrive
-    assert [site.send("GET", STATUS_PATH, MIGRATIONS)[0] for _ in range(5)] == [200] * 5
+    assert [send(site, "GET", STATUS_PATH, MIGRATIONS)[0] for _ in range(5)] == [200] * 5
 
 
 def test_simultaneous_pauses_and_resumes_leave_one_of_the_two(site, bench):
@@ -160,11 +119,11 @@ def test_simultaneous_pauses_and_resumes_leave_one_of_the_two(site, bench):
         bench.queue(f"count {number}")
     with ThreadPoolExecutor(8) as threads:
         paths = [f"{HERE}{verb}/" for verb in ("pause", "resume")] * 20
-        answers = list(threads.map(lambda path: site.send("POST", path, WRITE)[0], paths))
+        answers = list(threads.map(lambda path: send(site, "POST", path, WRITE)[0], paths))
     assert set(answers) == {200}
     found = {status for (status,) in bench.rows("SELECT status FROM batched_background_migrations")}
     assert found <= {Status.PAUSED, Status.ACTIVE}
-    assert site.send("POST", f"{HERE}pause/", WRITE)[0] == 200
+    assert send(site, "POST", f"{HERE}pause/", WRITE)[0] == 200
     assert {status for (status,) in bench.rows("SELECT status FROM batched_background_migrations")} == {Status.PAUSED}
 
 
@@ -176,7 +135,7 @@ def test_a_pause_stops_a_worker_and_a_resume_lets_it_finish(site, bench):
     worker = start_worker(bench.database.url, threads=1, grace=30.0)
     try:
         until(lambda: bench.hits().get(1, 0) > 100)
-        assert site.send("POST", f"{HERE}{migration_id}/pause/", WRITE)[0] == 200
+        assert send(site, "POST", f"{HERE}{migration_id}/pause/", WRITE)[0] == 200
         until(
             lambda: (
                 bench.rows("SELECT bool_and(claim IS NULL) FROM registry_admin.background_migration_job_progress")
@@ -185,8 +144,8 @@ def test_a_pause_stops_a_worker_and_a_resume_lets_it_finish(site, bench):
         )
         done = bench.hits()[1]
         assert done < 5_000
-        assert json.loads(site.send("GET", f"{HERE}{migration_id}/", WRITE)[2])["migration"]["status"] == "paused"
-        assert site.send("POST", f"{HERE}{migration_id}/resume/", WRITE)[0] == 200
+        assert json.loads(send(site, "GET", f"{HERE}{migration_id}/", WRITE)[2])["migration"]["status"] == "paused"
+        assert send(site, "POST", f"{HERE}{migration_id}/resume/", WRITE)[0] == 200
         until(lambda: bench.status() == Status.FINISHED)
         assert bench.hits() == {1: 5_000}
     finally:
@@ -194,17 +153,31 @@ def test_a_pause_stops_a_worker_and_a_resume_lets_it_finish(site, bench):
         worker.wait(timeout=30)
 
 
+def test_the_client_in_the_documentation_works(site, bench):
+    migration_id = bench.queue(name="described")
+    found = importlib.util.spec_from_file_location("api_client", CLIENT)
+    client = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = client
+    found.loader.exec_module(client)
+    api = client.RegistryApi(site.url, AUTH.granting(MIGRATIONS, WRITE))
+    assert api.migration_status().background_migrations["active"] == 1
+    assert api.pause(migration_id) == "Paused described."
+    assert [(each.name, each.status) for each in api.background_migrations()] == [("described", "paused")]
+    assert api.control(migration_id, batch_size=50)["batch_size"] == 50
+    assert api.resume() == "Resumed 1 background migration."
+    with pytest.raises(client.ApiError, match="409 BBM_INVALID_TRANSITION"):
+        api.resume(migration_id)
+    environment = {**os.environ, "REGISTRY_TOKEN": api.token}
+    printed = subprocess.run(
+        [sys.executable, CLIENT, site.url], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "described" in printed.stdout
+
+
 def test_an_unusable_bundle_is_an_error_at_the_start(server, tmp_path):
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n")
-    environment = {
-        "DATABASE_URL": url_of(server),
-        "SECRET_KEY": "only-for-tests",
-        "REGISTRY_AUTH_TOKEN_REALM": AUTH.realm,
-        "REGISTRY_AUTH_TOKEN_SERVICE": AUTH.service,
-        "REGISTRY_AUTH_TOKEN_ISSUER": AUTH.issuer,
-        "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE": str(bundle),
-    }
+    environment = {"DATABASE_URL": url_of(server), "SECRET_KEY": "only-for-tests", **settings_of(bundle)}
     done = subprocess.run(
         [sys.executable, "-c", "import registry_project.wsgi"],
         env={**os.environ, **environment},
@@ -218,9 +191,9 @@ def test_an_unusable_bundle_is_an_error_at_the_start(server, tmp_path):
 
 def test_no_token_is_ever_logged(server, bundle):
     secret = AUTH.granting(MIGRATIONS)
-    with served(url_of(server), bundle, LOG_LEVEL="DEBUG", DEBUG="false") as site:
+    with served(url_of(server), {**settings_of(bundle), "LOG_LEVEL": "DEBUG"}) as site:
         for token in (secret, secret[:-9] + "AAAAAAAAA", "a." + secret):
-            site.send("GET", STATUS_PATH, headers={"Authorization": f"Bearer {token}"})
+            send(site, "GET", STATUS_PATH, headers={"Authorization": f"Bearer {token}"})
         site.process.terminate()
         log = site.process.communicate(timeout=30)[0].decode()
     assert "token refused" in log
