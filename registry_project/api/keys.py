@@ -1,7 +1,6 @@
 """The public keys that tokens may be signed with, out of a bundle of certificates that may change while we serve."""
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,14 @@ PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
 CURVE_ALGORITHMS = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 LONGEST_CHAIN = 10  # certificates in one token
+# What cryptography raises over bytes that are no certificate, or one that it cannot or must not use.
+NO_CERTIFICATE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    VerificationError,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class UnusableBundleError(Exception):
@@ -66,7 +73,7 @@ class TrustedKeys:
         try:
             certificates = x509.load_pem_x509_certificates(pem)
             keys = [certificate.public_key() for certificate in certificates]
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except NO_CERTIFICATE as error:
             raise UnusableBundleError(path, reason=str(error)) from error
         by_id = {}
         for key in keys:
@@ -90,7 +97,7 @@ class TrustedKeys:
             policy = policy.extension_policies(ca_policy=AUTHORITY_POLICY, ee_policy=LEAF_POLICY)
             policy.build_client_verifier().verify(leaf, others)
             key = leaf.public_key()
-        except (ValueError, binascii.Error, UnsupportedAlgorithm, VerificationError) as error:
+        except NO_CERTIFICATE as error:
             raise UntrustedKeyError(f"a chain of certificates that is not trusted: {error}") from error
         if not isinstance(key, PublicKey):
             raise UntrustedKeyError("a certificate for another kind of key")
@@ -116,23 +123,25 @@ class KeyBundle:
     def keys(self) -> TrustedKeys:
         """Return the keys of the file as it is now."""
         with self._lock:
-            try:
-                version = self._file_version()
-                if version != self._version:
-                    self._version = version
-                    self._keys = self._read()
-                    log.warning("token keys read anew", keys=sorted(self._keys.by_id))
-            except UnusableBundleError as error:
-                if self._version:
-                    log.warning("token keys not read anew", reason=error.reason)
-                self._version = ()
+            version = self._file_version()
+            if version != self._version:
+                self._version = version
+                self._read_anew()
             return self._keys
 
+    def _read_anew(self) -> None:
+        try:
+            self._keys = self._read()
+            log.warning("token keys read anew", keys=sorted(self._keys.by_id))
+        except UnusableBundleError as error:
+            log.warning("token keys not read anew", reason=error.reason)
+
     def _file_version(self) -> tuple[int, ...]:
+        """Return what changes when the file does; nothing where there is none."""
         try:
             found = Path(self.path).stat()
-        except OSError as error:
-            raise UnusableBundleError(self.path, reason=error.strerror or "it cannot be read") from error
+        except OSError:
+            return ()
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _read(self) -> TrustedKeys:
