@@ -37,6 +37,9 @@ MINIMUM_VERSION = 15
 LARGEST_INTEGER = 2**31 - 1
 LARGEST = {"max_parallel_jobs": 1_000}
 SHORTEST_SECONDS = 0.001
+# A day before and after, another zone would lie beyond what can be told.
+FIRST_MOMENT = datetime.datetime(datetime.MINYEAR, 1, 2, tzinfo=datetime.UTC)
+LAST_MOMENT = datetime.datetime(datetime.MAXYEAR, 12, 30, tzinfo=datetime.UTC)
 LONGEST_SECONDS = 2_000_000  # the server counts time-outs in milliseconds, in an int4
 
 # Settable controls, in the order in which they are shown, with what they may be.
@@ -277,7 +280,7 @@ def _check_control(control: str, value: Any) -> None:
     if isinstance(value, datetime.datetime):
         if value.tzinfo is None:
             raise InvalidControlError(control, value=value, reason="it needs a time zone")
-        if value.year in {datetime.MINYEAR, datetime.MAXYEAR}:  # in another zone it may lie beyond what can be told
+        if not FIRST_MOMENT <= value <= LAST_MOMENT:
             raise InvalidControlError(control, value=value, reason="it is out of range")
     elif isinstance(value, int | float) and kind is not bool:
         smallest, largest = bounds_of(control)

@@ -17,10 +17,10 @@ from background_migrations.pieces import Claim
 from background_migrations.status import Status
 from background_migrations.work import WorkFunction
 from tests.background_migrations.by_hand import DUE, fall_silent, hand
-from tests.background_migrations.conftest import DEADLINE_SECONDS, Bench, increment
+from tests.background_migrations.conftest import Bench, increment
 from tests.background_migrations.gitlab_worker import Kind, decide, run_once
 from tests.background_migrations.lanes import LONGEST, TIME_OUT, Fault, crew
-from tests.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 
 PIECES = "SELECT attempts, claim IS NOT NULL FROM registry_admin.background_migration_job_progress ORDER BY id"
 SIZES = "SELECT size FROM registry_admin.background_migration_job_progress ORDER BY id"

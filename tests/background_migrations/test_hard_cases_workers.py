@@ -17,8 +17,8 @@ from background_migrations.status import Status
 from background_migrations.work import WorkFunction
 from background_migrations.worker import Worker
 from tests.background_migrations.by_hand import fall_silent, hand
-from tests.background_migrations.conftest import DEADLINE_SECONDS, increment
-from tests.waiting import until
+from tests.background_migrations.conftest import increment
+from tests.waiting import DEADLINE_SECONDS, until
 
 NOTES = "SELECT throttled_by, throttled_reason FROM registry_admin.background_migration_controls"
 CLAIMED = """

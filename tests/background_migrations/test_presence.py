@@ -169,12 +169,12 @@ def test_whoever_rings_on_the_channel_wakes_those_who_wait(quick_bench, presence
 
 
 def test_what_is_rolled_back_wakes_nobody(quick_bench, presence, bell):
-    until(lambda: quick_bench.rows(LISTENING))
+    until(lambda: bell.rung == 1)  # by listening
     with quick_bench.connection.transaction(force_rollback=True):
         ring(quick_bench.connection, "never")
-    ring(quick_bench.connection, "count")
-    until(lambda: bell.rung)
-    assert bell.rung == 1
+    for number in (2, 3):
+        ring(quick_bench.connection, "count")
+        until(lambda number=number: bell.rung == number)
 
 
 def test_the_end_does_not_wait_for_the_next_beat(quick_bench, bell):
