@@ -62,7 +62,7 @@ def _refuse_half_a_tree(driver: StorageDriver) -> None:
 
 def _is_there(driver: StorageDriver, path: str) -> bool:
     try:
-        driver.list(path)
+        next(driver.list(path), None)
     except PathNotFoundError:
         return False
     return True
@@ -97,7 +97,7 @@ def discover_blob_prefixes(driver: StorageDriver) -> Discovery:
     skips += passed_over
     for algorithm in algorithms:
         try:
-            prefixes, passed_over = _directories(algorithm, driver.list(algorithm))
+            prefixes, passed_over = _directories(algorithm, list(driver.list(algorithm)))
         except StorageError as error:
             skips.append(Skip(SkipReason(error.code), algorithm, error.reason))
         else:
@@ -114,7 +114,7 @@ def _visit_root(driver: StorageDriver) -> _Directory:
 def _visit(driver: StorageDriver, name: str) -> _Directory:
     path = layout.repository_directory(name)
     try:
-        return _look(name, driver.list(path))
+        return _look(name, list(driver.list(path)))
     except StorageError as error:
         return _Directory(skips=(Skip(SkipReason(error.code), path, error.reason),))
 
@@ -152,6 +152,6 @@ def _directories(path: str, entries: list[Entry]) -> tuple[list[str], list[Skip]
 
 def _list_or_nothing(driver: StorageDriver, path: str) -> list[Entry]:
     try:
-        return driver.list(path)
+        return list(driver.list(path))
     except PathNotFoundError:
         return []

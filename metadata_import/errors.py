@@ -201,13 +201,33 @@ class InvalidDigestError(UnusableContentError):
         self.text = text
 
 
+class DigestLengthError(UnusableContentError):
+    """The digest's checksum is too long or too short for its algorithm."""
+
+    code = "digest_length_invalid"
+
+    def __init__(self, text: str, *, expected: int) -> None:
+        super().__init__(f"{text[:200]!r} is not a digest: the checksum must have {expected} characters")
+        self.text, self.expected = text, expected
+
+
 class UnsupportedDigestError(UnusableContentError):
-    """The digest's algorithm has no form in the database."""
+    """Registries do not know the digest's algorithm."""
 
     code = "digest_unsupported"
 
     def __init__(self, text: str) -> None:
         super().__init__(f"the algorithm of {text[:100]!r} is not supported; sha256 and sha512 are")
+        self.text = text
+
+
+class UnstorableDigestError(UnusableContentError):
+    """Registries know the digest's algorithm, and the database has no form for it."""
+
+    code = "digest_unstorable"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"the database cannot hold {text[:100]!r}; sha256 and sha512 are what it can")
         self.text = text
 
 
@@ -230,23 +250,33 @@ class MalformedManifestError(UnusableContentError):
         self.reason = reason
 
 
+class UnsupportedSchemaError(UnusableContentError):
+    """The payload has another schema version than 2."""
+
+    code = "schema_unsupported"
+
+    def __init__(self, version: int | None) -> None:
+        super().__init__(f"schema version {version} is not supported" if version is not None else "no schema version")
+        self.version = version
+
+
 class UnsupportedManifestError(UnusableContentError):
     """The payload is of a kind that is not imported."""
 
     code = "manifest_unsupported"
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"{kind} is not supported")
-        self.kind = kind
+    def __init__(self, media_type: str) -> None:
+        super().__init__(f"media type {media_type[:100]!r} is not supported")
+        self.media_type = media_type
 
 
-class UnsupportedCacheIndexError(UnusableContentError):
-    """The payload is an index that holds a BuildKit cache instead of manifests."""
+class MixedCacheIndexError(UnusableContentError):
+    """The payload is an index that holds both a BuildKit cache and manifests."""
 
-    code = "cache_index_unsupported"
+    code = "cache_index_mixed"
 
     def __init__(self) -> None:
-        super().__init__("an index that holds a BuildKit cache is not imported yet")
+        super().__init__("an index that holds a BuildKit cache may not list manifests too")
 
 
 class InvalidMediaTypeError(UnusableContentError):

@@ -2,7 +2,12 @@
 
 import re
 
-from metadata_import.errors import InvalidDigestError, UnsupportedDigestError
+from metadata_import.errors import (
+    DigestLengthError,
+    InvalidDigestError,
+    UnstorableDigestError,
+    UnsupportedDigestError,
+)
 
 REGISTRY_ROOT = "docker/registry"
 VERSION_ROOT = f"{REGISTRY_ROOT}/v2"
@@ -18,7 +23,11 @@ NAME_LENGTH_LIMIT = 255
 # By algorithm: the byte that stands for it in a digest column, and the length of its checksum in hex.
 ALGORITHMS = {"sha256": (b"\x01", 64), "sha512": (b"\x02", 128)}
 
-_DIGEST = re.compile(r"([a-z0-9]+(?:[.+_-][a-z0-9]+)*):([0-9a-fA-F]+)")
+# Registries know one more, for which the database has no byte.
+KNOWN_LENGTHS = {"sha384": 96} | {name: length for name, (_byte, length) in ALGORITHMS.items()}
+
+_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]+")
+_STORABLE_DIGEST = re.compile("|".join(f"{name}:[0-9a-f]{{{length}}}" for name, (_byte, length) in ALGORITHMS.items()))
 _LOWER_HEX = re.compile(r"[0-9a-f]+")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _HOST_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -46,6 +55,11 @@ def revision_link(repository: str, digest: str) -> str:
     return f"{REPOSITORIES_ROOT}/{repository}/_manifests/revisions/{digest.replace(':', '/', 1)}/link"
 
 
+def revisions_directory(repository: str) -> str:
+    """Return the directory with the links of a repository's manifests, one directory per algorithm."""
+    return f"{REPOSITORIES_ROOT}/{repository}/_manifests/revisions"
+
+
 def layer_link(repository: str, digest: str) -> str:
     """Return the link file that lets a repository read a layer or a configuration."""
     return f"{REPOSITORIES_ROOT}/{repository}/_layers/{digest.replace(':', '/', 1)}/link"
@@ -71,20 +85,31 @@ def is_storable_name(name: str) -> bool:
     return 0 < len(name) <= NAME_LENGTH_LIMIT and "\0" not in name
 
 
+def is_digest(text: str) -> bool:
+    """Tell whether this is a digest that the database can hold."""
+    return _STORABLE_DIGEST.fullmatch(text) is not None
+
+
 def parse_digest(text: str) -> str:
     """Return the text if it is a digest that the database can hold.
 
-    Raises InvalidDigestError for what is no digest, UnsupportedDigestError for another algorithm.
+    Raises InvalidDigestError for what is no digest, DigestLengthError, UnsupportedDigestError for an algorithm that
+    registries do not know, UnstorableDigestError for one that the database does not know.
     """
-    match = _DIGEST.fullmatch(text)
-    if match is None:
-        raise InvalidDigestError(text)
-    algorithm, checksum = match.groups()
-    if algorithm not in ALGORITHMS:
-        raise UnsupportedDigestError(text)
-    if len(checksum) != ALGORITHMS[algorithm][1] or _LOWER_HEX.fullmatch(checksum) is None:
-        raise InvalidDigestError(text)
+    if not is_digest(text):
+        raise _digest_error(text)
     return text
+
+
+def _digest_error(text: str) -> InvalidDigestError | DigestLengthError | UnsupportedDigestError | UnstorableDigestError:
+    algorithm, _, checksum = text.partition(":")
+    if not (algorithm and checksum):
+        return InvalidDigestError(text)
+    if algorithm not in KNOWN_LENGTHS:
+        return UnsupportedDigestError(text) if _DIGEST.fullmatch(text) else InvalidDigestError(text)
+    if len(checksum) != KNOWN_LENGTHS[algorithm]:
+        return DigestLengthError(text, expected=KNOWN_LENGTHS[algorithm])
+    return UnstorableDigestError(text) if _LOWER_HEX.fullmatch(checksum) else InvalidDigestError(text)
 
 
 def parse_link(content: bytes) -> str:

@@ -3,7 +3,7 @@
 A manifest is returned complete or not at all; what is left out is recorded with its reason.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from metadata_import import layout
@@ -35,6 +35,7 @@ class ManifestReader:
     repository: str
     # Shared by all readers of one repository: images of a repository have most of their layers in common.
     layer_access: dict[str, bool] = field(default_factory=dict)
+    known: Set[str] = frozenset()  # digests that earlier parts of the repository brought
     manifests: dict[str, Manifest] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
     weight: int = 0
@@ -47,8 +48,10 @@ class ManifestReader:
         return self._read(digest, ancestors=())
 
     def _read(self, digest: str, *, ancestors: tuple[str, ...]) -> bool:
-        if digest in self.manifests or digest in self._left_out:
-            return digest in self.manifests
+        if digest in self.manifests or digest in self.known:
+            return True
+        if digest in self._left_out:
+            return False
         path = layout.revision_link(self.repository, digest)
         if endless := self._endless(digest, path, ancestors):
             self.skips.append(endless)
@@ -100,6 +103,7 @@ class ManifestReader:
             subject=self._subject(parsed, digest, ancestors),
             artifact_media_type=parsed.artifact_media_type,
             non_distributable_layers=parsed.non_distributable_layers,
+            non_conformant=parsed.non_conformant,
         )
 
     def _read_named(self, named: str, digest: str, ancestors: tuple[str, ...]) -> bool:

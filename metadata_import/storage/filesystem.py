@@ -27,6 +27,7 @@ _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # Linux can look at a file without opening what it stands for.
 _STAT_FLAGS = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) | os.O_CLOEXEC
 _OPEN_FILES = Path("/proc/self/fd")
+NOT_A_FILE = "not a regular file"
 
 
 class FilesystemDriver:
@@ -42,51 +43,63 @@ class FilesystemDriver:
         """Return what is at a path."""
         with self._open(path, _STAT_FLAGS) as descriptor:
             status = os.fstat(descriptor)
-            return FileInfo(path, status.st_size, stat.S_ISDIR(status.st_mode))
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if not is_directory and not stat.S_ISREG(status.st_mode):
+            raise PathNotFoundError(path, reason=NOT_A_FILE)
+        return FileInfo(path, status.st_size, is_directory)
 
     def read(self, path: str, *, limit: int) -> bytes:
         """Return a file's bytes; raises FileTooLargeError when there are more than the limit."""
         with self._open(path, _READ_FLAGS) as descriptor:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise PathNotFoundError(path, reason="not a regular file")
+                raise PathNotFoundError(path, reason=NOT_A_FILE)
             content = b"" if status.st_size > limit else _read_all(descriptor, min(status.st_size, limit) + 1, limit)
         if status.st_size > limit or len(content) > limit:
             raise FileTooLargeError(path, limit=limit)
         return content
 
-    def list(self, path: str) -> list[Entry]:
-        """Return a directory's children, sorted by name."""
-        with self._open(path, _READ_FLAGS | os.O_DIRECTORY) as descriptor, os.scandir(descriptor) as children:
-            return sorted(map(_entry, children), key=lambda entry: entry.name)
+    def list(self, path: str) -> Iterator[Entry]:
+        """Yield a directory's children, sorted by name; they are all read at the first step."""
+        yield from self._sorted_entries(path)
 
     def walk(self, path: str, *, on_error: Callable[[str, StorageError], None]) -> Iterator[FileInfo]:
         """Yield every file below a directory; a linked directory is given to on_error and not walked."""
         pending = [path]
         while pending:
             directory = pending.pop()
-            for entry in self._list_below(directory, top=path, on_error=on_error):
+            for entry in self._entries_below(directory, top=path, on_error=on_error):
                 child = f"{directory}/{entry.name}" if directory else entry.name
-                try:
-                    if entry.is_directory:
-                        pending.append(child)
-                    elif (found := self.stat(child)).is_directory:
-                        on_error(child, LinkedDirectoryError(child))
-                    else:
-                        yield found
-                except StorageError as error:
-                    on_error(child, error)
+                if entry.is_directory:
+                    pending.append(child)
+                elif entry.size is not None:
+                    yield FileInfo(child, entry.size, is_directory=False)
+                else:
+                    yield from self._linked_file(child, on_error)
 
-    def _list_below(
+    def _sorted_entries(self, path: str) -> builtins.list[Entry]:
+        with self._open(path, _READ_FLAGS | os.O_DIRECTORY) as descriptor, os.scandir(descriptor) as children:
+            return sorted(map(_entry, children), key=lambda entry: entry.name)
+
+    def _entries_below(
         self, directory: str, *, top: str, on_error: Callable[[str, StorageError], None]
     ) -> builtins.list[Entry]:
         try:
-            return self.list(directory)
+            return self._sorted_entries(directory)
         except StorageError as error:
             if directory == top:
                 raise
             on_error(directory, error)
             return []
+
+    def _linked_file(self, path: str, on_error: Callable[[str, StorageError], None]) -> Iterator[FileInfo]:
+        try:
+            found = self.stat(path)
+            if found.is_directory:
+                raise LinkedDirectoryError(path)
+            yield found
+        except StorageError as error:
+            on_error(path, error)
 
     def put(self, path: str, content: bytes) -> None:
         """Write a file whole, beside its place first; directories are made as needed."""
@@ -177,5 +190,12 @@ def _read_all(descriptor: int, first: int, limit: int) -> bytes:
 
 
 def _entry(child: os.DirEntry[str]) -> Entry:
-    is_link = child.is_symlink()
-    return Entry(child.name, is_directory=not is_link and child.is_dir(), is_symbolic_link=is_link)
+    if child.is_dir(follow_symlinks=False):
+        return Entry(child.name, is_directory=True)
+    if child.is_symlink():
+        return Entry(child.name, is_directory=False, is_symbolic_link=True)
+    size = None
+    with suppress(FileNotFoundError):  # gone since it was listed
+        status = child.stat(follow_symlinks=False)
+        size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    return Entry(child.name, is_directory=False, size=size)
