@@ -1,16 +1,73 @@
 """What can go wrong in an import: refusals of a whole run, failures of storage, and content that cannot be used."""
 
+from datetime import datetime
+from typing import Any
+
 
 class MetadataImportError(Exception):
-    """Base of every error of this app."""
+    """Base of every error of this app; one can travel from process to process."""
 
     code = "metadata_import"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel by message and facts: the arguments that made them are not kept."""
+        return _rebuild, (type(self), str(self), self.__dict__)
+
+
+def _rebuild(kind: type[MetadataImportError], message: str, facts: dict[str, Any]) -> MetadataImportError:
+    error = kind.__new__(kind, message)
+    error.__dict__.update(facts)
+    return error
 
 
 class RefusedError(MetadataImportError):
     """The run cannot begin; nothing was written or touched."""
 
     code = "refused"
+
+
+class StepsRefusedError(RefusedError):
+    """These steps cannot be run together."""
+
+    code = "steps_refused"
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second} cannot be run together; without a step all three are run, in order.")
+
+
+class DebugServerError(RefusedError):
+    """A listener for profiling was asked for."""
+
+    code = "debug_server"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "--debug-server is a listener of the Go registry for its own profiler; there is none here. "
+            "Leave it out; --log-to-stdout shows what the import does."
+        )
+
+
+class ImportRunningError(RefusedError):
+    """Another import into this database is running."""
+
+    code = "import_running"
+
+    def __init__(self, holder: str, *, since: datetime) -> None:
+        super().__init__(
+            f"Another import into this database is running: {holder}, since {since:%Y-%m-%d %H:%M:%S %Z}. "
+            "Wait for its end, or stop it; what it has done is kept."
+        )
+        self.holder, self.since = holder, since
+
+
+class NothingToResumeError(RefusedError):
+    """No import of this tree with these steps is open."""
+
+    code = "nothing_to_resume"
+
+    def __init__(self, root: str, *, mode: str) -> None:
+        super().__init__(f"No unfinished import ({mode}) of {root} is recorded; run it without --resume.")
+        self.root, self.mode = root, mode
 
 
 class PendingMigrationsError(RefusedError):
@@ -27,15 +84,18 @@ class PendingMigrationsError(RefusedError):
 
 
 class AlreadyImportedError(RefusedError):
-    """The tags table holds rows."""
+    """The tags table holds rows, and no unfinished import of this tree with these steps is recorded."""
 
     code = "already_imported"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The registry seems to be imported already: the table tags is not empty. To import again on purpose, "
-            "empty it first (TRUNCATE tags); rows of the other tables are kept and found again."
+    def __init__(self, *, open_mode: str = "") -> None:
+        advice = (
+            f"An import of this tree ({open_mode}) is unfinished: run that again, and it goes on."
+            if open_mode
+            else "To import again on purpose, empty it first (TRUNCATE tags); other rows are kept and found again."
         )
+        super().__init__(f"The registry seems to be imported already: the table tags is not empty. {advice}")
+        self.open_mode = open_mode
 
 
 class DatabaseLockError(RefusedError):
@@ -119,10 +179,44 @@ class IncompleteImportError(MetadataImportError):
         else:
             message = (
                 f"The import left out {items} (see the report). All else is imported; the storage is not marked as "
-                "managed by a database. Mend that, empty the table tags (TRUNCATE tags) and import again."
+                "managed by a database. Mend that and run the same command again: what was left out is tried again."
             )
         super().__init__(message)
         self.left_out, self.dry_run = left_out, dry_run
+
+
+class StrictImportError(MetadataImportError):
+    """A strict import met an item that must be left out."""
+
+    code = "strict"
+
+    def __init__(self, reason: str, *, path: str, detail: str) -> None:
+        super().__init__(
+            f"{path}: {reason}{f' ({detail})' if detail else ''}. Nothing after it was imported; mend that and run the "
+            "same command again, or run it without --strict, which leaves such items out."
+        )
+        self.reason, self.path, self.detail = reason, path, detail
+
+
+class LeaseLostError(MetadataImportError):
+    """Another import has taken this one for dead and taken its place."""
+
+    code = "lease_lost"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This import was silent for so long that another one has taken its place; what it had done is kept."
+        )
+
+
+class WorkerDiedError(MetadataImportError):
+    """A process of the import ended before its work did."""
+
+    code = "worker_died"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"A process of the import ended: {reason}. What was done is kept; run the same command again.")
+        self.reason = reason
 
 
 class UnmarkedStorageError(MetadataImportError):

@@ -19,6 +19,7 @@ DATABASE_LOCK = f"{REGISTRY_ROOT}/lockfiles/database-in-use"
 MANIFESTS_DIRECTORY = "_manifests"
 BLOB_FILE = "data"
 NAME_LENGTH_LIMIT = 255
+PREFIX_LENGTH = 2  # characters of a checksum that share the blobs out
 
 # By algorithm: the byte that stands for it in a digest column, and the length of its checksum in hex.
 ALGORITHMS = {"sha256": (b"\x01", 64), "sha512": (b"\x02", 128)}
@@ -65,10 +66,16 @@ def layer_link(repository: str, digest: str) -> str:
     return f"{REPOSITORIES_ROOT}/{repository}/_layers/{digest.replace(':', '/', 1)}/link"
 
 
+def repository_of(path: str) -> str:
+    """Return the repository that a path below the repositories' root lies in, which has such a name; else nothing."""
+    inside = path.removeprefix(f"{REPOSITORIES_ROOT}/")
+    return inside.partition("/_")[0] if inside != path else ""
+
+
 def blob_data(digest: str) -> str:
     """Return the file with a blob's bytes."""
     algorithm, _, checksum = digest.partition(":")
-    return f"{BLOBS_ROOT}/{algorithm}/{checksum[:2]}/{checksum}/{BLOB_FILE}"
+    return f"{BLOBS_ROOT}/{algorithm}/{checksum[:PREFIX_LENGTH]}/{checksum}/{BLOB_FILE}"
 
 
 def is_repository_name(name: str) -> bool:
@@ -127,15 +134,36 @@ def digest_from_blob_path(path: str) -> str:
     The directory of two hex characters between algorithm and checksum may be missing.
     """
     parts = path.split("/")[:-1]
-    if len(parts) > 1 and parts[-2] == parts[-1][:2]:  # the two characters
+    if len(parts) > 1 and parts[-2] == parts[-1][:PREFIX_LENGTH]:  # the two characters
         del parts[-2]
     return parse_digest(":".join(parts[-2:]))
+
+
+def encode_blob_prefix(path: str) -> bytes | None:
+    """Return how the digests of the blobs below a prefix begin in the database; None for an odd directory."""
+    algorithm, _, two_characters = path.removeprefix(f"{BLOBS_ROOT}/").partition("/")
+    if algorithm not in ALGORITHMS or len(two_characters) != PREFIX_LENGTH:
+        return None
+    if _LOWER_HEX.fullmatch(two_characters) is None:
+        return None
+    return ALGORITHMS[algorithm][0] + bytes.fromhex(two_characters)
 
 
 def encode_digest(digest: str) -> bytes:
     """Return the digest as the database holds it: a byte for the algorithm, then the checksum."""
     algorithm, _, checksum = digest.partition(":")
     return ALGORITHMS[algorithm][0] + bytes.fromhex(checksum)
+
+
+def decode_digest(stored: bytes) -> str:
+    """Return the digest that the database holds as these bytes."""
+    names = {byte: name for name, (byte, _length) in ALGORITHMS.items()}
+    return f"{names.get(bytes(stored[:1]), 'unknown')}:{bytes(stored[1:]).hex()}"
+
+
+def printable(text: str) -> str:
+    """Spell out what is no text, or would control a terminal: names of files may hold anything."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def expected_root(root: str, *, children: frozenset[str]) -> str | None:

@@ -46,3 +46,9 @@ def switch_to_database(driver: StorageDriver) -> None:
             raise
     except StorageError as error:
         raise UnmarkedStorageError(f"{driver.root}/{layout.DATABASE_LOCK}", reason=error.reason) from error
+
+
+def switch_to_filesystem(driver: StorageDriver) -> None:
+    """Mark the storage as not managed by a database, so that no registry serves from half an import."""
+    driver.put(layout.FILESYSTEM_LOCK, LOCK_CONTENT)
+    driver.delete(layout.DATABASE_LOCK)

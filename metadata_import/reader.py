@@ -82,8 +82,11 @@ class Reader:
 
         A manifest comes no later than the tags on it and what refers to it; the tags come in the order of their names.
         """
-        read = self._map(self._read_manifests, _ask_once(self._resolved(repositories, with_revisions=True)))
-        return self._settle(part for chunk in read for part in self._finish(chunk))
+        return self._settle(self._read_unread(_ask_once(self._resolved(repositories, with_revisions=True))))
+
+    def read_manifests(self, repository: str, digests: Sequence[str]) -> Iterator[RepositoryPart]:
+        """Yield these manifests, whatever leads to them, and what they lead to themselves."""
+        return map(_part, self._read_unread([_Chunk(repository, unread=tuple(some)) for some in _slices(digests)]))
 
     def read_tags(self, repositories: Iterable[str]) -> Iterator[RepositoryPart]:
         """Yield each repository with its tags alone, whether their manifests can be read or not."""
@@ -115,8 +118,7 @@ class Reader:
         revisions, skips = list_revisions(self._driver, repository) if names and with_revisions else ([], [])
         access: dict[str, bool] = {}
         chunks = [
-            _Chunk(repository, tuple(some), is_last=False, layer_access=access)
-            for some in _slices(names, TAGS_PER_PART) or [[]]
+            _Chunk(repository, tuple(some), is_last=False, layer_access=access) for some in _slices(names) or [[]]
         ]
         chunks[0] = replace(chunks[0], skips=(*passed_over.values(), *skips))
         chunks[-1] = replace(chunks[-1], is_last=True, revisions=tuple(revisions))
@@ -192,12 +194,14 @@ class Reader:
         for generation in generations(referrers, imported=imported):
             chunks = [
                 _Chunk(last.repository, unread=tuple(some), layer_access=last.layer_access, known=imported)
-                for some in _slices(generation, TAGS_PER_PART)
+                for some in _slices(generation)
             ]
-            for chunk in self._map(self._read_manifests, chunks):
-                for part in map(_part, self._finish(chunk)):
-                    yield replace(part, is_last=False)
-                    imported.update(manifest.digest for manifest in part.manifests)
+            for chunk in self._read_unread(chunks):
+                yield _part(replace(chunk, is_last=False))
+                imported.update(manifest.digest for manifest in chunk.manifests)
+
+    def _read_unread(self, chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
+        return (whole for chunk in self._map(self._read_manifests, chunks) for whole in self._finish(chunk))
 
     def _walk_blobs(self, prefix: str) -> BlobPart:
         blobs: list[Blob] = []
@@ -215,7 +219,7 @@ class Reader:
                         skips.append(Skip(SkipReason.BLOB_PATH_INVALID, file.path, str(error)))
         except StorageError as error:
             skip(prefix, error)
-        return BlobPart(tuple(blobs), tuple(skips))
+        return BlobPart(prefix, tuple(blobs), tuple(skips))
 
 
 def _passed_over(path: str, entry: Entry) -> Skip | None:
@@ -262,5 +266,5 @@ def _part(chunk: _Chunk, *, left_out: Set[str] = frozenset()) -> RepositoryPart:
     )
 
 
-def _slices(items: list[str], size: int) -> list[list[str]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def _slices(items: Sequence[str]) -> list[Sequence[str]]:
+    return [items[start : start + TAGS_PER_PART] for start in range(0, len(items), TAGS_PER_PART)]

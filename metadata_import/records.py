@@ -28,6 +28,7 @@ class SkipReason(enum.StrEnum):
     DIGEST_UNSUPPORTED = "digest_unsupported"  # of an algorithm that registries do not know
     DIGEST_UNSTORABLE = "digest_unstorable"  # sha384, for which the database has no form
     MEDIA_TYPE_INVALID = "media_type_invalid"  # blank, over 255 characters, or no text
+    MEDIA_TYPE_UNKNOWN = "media_type_unknown"  # not in the table, and none is to be created
     MEDIA_TYPES_EXHAUSTED = "media_types_exhausted"  # the table has no id left for another type
     REFERENCE_CYCLE = "reference_cycle"  # an index or subject that leads back to itself
     REFERENCES_TOO_DEEP = "references_too_deep"  # indexes in indexes, or subjects of subjects, beyond the limit
@@ -172,6 +173,7 @@ class RepositoryPart:
 class BlobPart:
     """The blobs below one prefix of common storage."""
 
+    prefix: str
     blobs: tuple[Blob, ...] = ()
     skips: tuple[Skip, ...] = ()
 
