@@ -1,4 +1,7 @@
-"""Where the log of one import goes besides the service's own: standard output, or a file made for it."""
+"""Where the log of one import goes: to standard output or into a file made for it, if that was asked for.
+
+Standard error has the progress; it gets the log too only where the service logs as much as that.
+"""
 
 import logging
 import os
@@ -24,27 +27,25 @@ class Logs:
     @contextmanager
     def written(self) -> Iterator[None]:
         """Write every event of the import there while the block runs."""
-        handler = self._handler()
-        if handler is None:
-            yield
-            return
+        logger, handler = logging.getLogger(LOGGER), self._handler()
+        level, propagates = logger.level, logger.propagate
         handler.setFormatter(logging.Formatter(LINE))
-        logger = logging.getLogger(LOGGER)
-        level = logger.level
         logger.addHandler(handler)
+        logger.propagate = logging.getLogger().isEnabledFor(logging.INFO)
         logger.setLevel(logging.INFO)
         try:
             yield
         finally:
             logger.removeHandler(handler)
             logger.setLevel(level)
+            logger.propagate = propagates
             handler.close()
 
-    def _handler(self) -> logging.Handler | None:
+    def _handler(self) -> logging.Handler:
         if self.to_stdout:
             return logging.StreamHandler(sys.stdout)
         if self.directory is None:
-            return None
+            return logging.NullHandler()
         name = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-registry-import.log"
         path = self.directory / name
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, OWNER_ONLY))

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 from django.db import DataError, IntegrityError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from metadata_import import layout
 from metadata_import.errors import StrictImportError
@@ -188,7 +188,7 @@ class Worker:
         return Retrying(
             retry=retry_if_exception(is_transient),
             stop=stop_after_delay(RETRY_SECONDS),
-            wait=wait_exponential_jitter(initial=FIRST_PAUSE_SECONDS),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS),
             before_sleep=reconnect,
             reraise=True,
         )
