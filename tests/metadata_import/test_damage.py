@@ -1,8 +1,13 @@
 """Each kind of damage costs what is damaged and nothing else: its rows, its tag, its line in the report."""
 
 import pytest
+from django.db import connections
 
-from metadata_import.records import TOLERATED
+from metadata_import.differences import DifferenceKind
+from metadata_import.errors import StrictImportError
+from metadata_import.statistics import Mode
+from metadata_import.storage.filesystem import FilesystemDriver
+from metadata_import.verifier import verify
 from tests.metadata_import import damages_to_manifests, damages_to_storage
 from tests.metadata_import.damages import Damage, Outcome, image_rows
 from tests.metadata_import.registry_rows import registry_rows, row_keys
@@ -13,7 +18,16 @@ pytestmark = pytest.mark.usefixtures("committed_db")
 
 KINDS = range(1, 39)
 DAMAGES = sorted([*damages_to_storage.DAMAGES, *damages_to_manifests.DAMAGES], key=lambda damage: damage.number)
-each_damage = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: f"{damage.number:02}-{damage.name}")
+FOUND_DIFFERENT = (33, 37, 38)  # gone since, or of another size than claimed: a comparison says so
+
+
+def named(damage: Damage) -> str:
+    return f"{damage.number:02}-{damage.name}"
+
+
+each_damage = pytest.mark.parametrize("damage", DAMAGES, ids=named)
+# The first shape of each, where the way through an import is asked for and not the damage.
+each_kind = pytest.mark.parametrize("damage", {each.number: each for each in reversed(DAMAGES)}.values(), ids=named)
 
 
 @pytest.fixture
@@ -48,9 +62,27 @@ def test_damage_costs_what_is_damaged_and_is_reported(tree, damage):
     report = import_tree(tree.root, driver=outcome.driver)
     assert {(skip.reason, skip.path) for skip in report.skips} == outcome.skips
     assert found_keys() == expected_keys(sound | outcome)
+    if damage.number not in FOUND_DIFFERENT:
+        compared = verify(outcome.driver or FilesystemDriver(tree.root), connections["registry"], concurrency=2)
+        assert set(compared.difference_counts) <= {DifferenceKind.NOT_COMPARED}
 
 
 @each_damage
-def test_a_strict_import_stops_at_some_damage(tree, damage):
-    _, outcome = damaged(tree, damage)
-    assert damage.stops == any(reason not in TOLERATED for reason, _path in outcome.skips)
+def test_a_strict_import_stops_at_damage_that_is_more_than_a_warning(tree, damage):
+    sound, outcome = damaged(tree, damage)
+    if damage.stops:
+        with pytest.raises(StrictImportError) as caught:
+            import_tree(tree.root, driver=outcome.driver, strict=True)
+        assert (caught.value.reason, caught.value.path) in outcome.skips
+    else:
+        import_tree(tree.root, driver=outcome.driver, strict=True)
+        assert found_keys() == expected_keys(sound | outcome)
+
+
+@each_kind
+@pytest.mark.parametrize("modes", [(Mode.PRE_IMPORT, Mode.ALL_REPOSITORIES), (Mode.ALL_REPOSITORIES,)])
+def test_tags_come_out_the_same_whichever_steps_are_run(tree, damage, modes):
+    sound, outcome = damaged(tree, damage)
+    for mode in modes:
+        import_tree(tree.root, driver=outcome.driver, mode=mode)
+    assert found_keys() == expected_keys(sound | outcome)
