@@ -93,6 +93,7 @@ class Worker:
             self._write(ImportKind.REPOSITORY, [part for part in parts if part.path not in read_whole])
             if unknown:
                 self._journal.reset(ImportKind.REPOSITORY, unknown)
+                self._tagged = ("", set())
                 with Reader(self._driver, concurrency=self._options.reads_in_flight) as second:
                     for more in _read_ahead(second, second.read_repositories(sorted(unknown))):
                         self._write(ImportKind.REPOSITORY, more)
