@@ -90,7 +90,7 @@ class ManifestReader:
         parsed = parse_manifest(payload)
         config = self._config(parsed.config) if parsed.config else None
         layers = tuple(self._readable_layers(parsed.layers))
-        children = tuple(child for child in parsed.children if self._read_named(child, digest, ancestors))
+        children = tuple(child for child in parsed.children if self._read_child(child, digest, ancestors))
         return Manifest(
             digest=digest,
             media_type=parsed.media_type,
@@ -113,6 +113,14 @@ class ManifestReader:
             link = layout.revision_link(self.repository, digest)
             self.skips.append(Skip(SkipReason(error.code), link, str(error)))
             return False
+
+    def _read_child(self, child: str, digest: str, ancestors: tuple[str, ...]) -> bool:
+        if self._read_named(child, digest, ancestors):
+            return True
+        if layout.is_digest(child):  # else the skip of what is no digest says all
+            link = layout.revision_link(self.repository, child)
+            self.skips.append(Skip(SkipReason.CHILD_MISSING, link, f"named by {digest}"))
+        return False
 
     def _subject(self, parsed: ParsedManifest, digest: str, ancestors: tuple[str, ...]) -> str | None:
         if parsed.subject is None or self._read_named(parsed.subject, digest, ancestors):

@@ -22,6 +22,7 @@ class SkipReason(enum.StrEnum):
     MANIFEST_UNSUPPORTED = "manifest_unsupported"  # an unknown media type
     CONFIG_MISSING = "config_missing"  # the configuration is not linked, or has no data
     LAYER_MISSING = "layer_missing"  # a layer is not linked or has no data; the manifest is kept
+    CHILD_MISSING = "child_missing"  # an image that an index names was left out; the index is kept
     SUBJECT_MISSING = "subject_missing"  # the subject was left out; the manifest is kept
     DIGEST_INVALID = "digest_invalid"  # a link or a descriptor holds no digest
     DIGEST_LENGTH_INVALID = "digest_length_invalid"  # as one with a newline at its end
@@ -66,6 +67,7 @@ TOLERATED = frozenset(
         SkipReason.SCHEMA_UNSUPPORTED,
         SkipReason.CONFIG_MISSING,
         SkipReason.LAYER_MISSING,
+        SkipReason.CHILD_MISSING,
         SkipReason.SUBJECT_MISSING,
         SkipReason.DIGEST_INVALID,
         SkipReason.DIGEST_UNSUPPORTED,

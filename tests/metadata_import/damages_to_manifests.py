@@ -261,7 +261,8 @@ def child_is(tree: Tree, shape: tuple[Callable[[Tree, str], Any], R]) -> Outcome
     )
     index = tree.index("bad", [first, bad, last], tag="bad")
     kept = image_rows(tree, first, tag=None) | image_rows(tree, last, tag=None) | index_rows(index, [first, last])
-    return kept | skipped(shape[1], shape[0](tree, bad), tree)
+    lost = skipped(R.CHILD_MISSING, tree.revision_link("bad", bad), tree)
+    return kept | lost | skipped(shape[1], shape[0](tree, bad), tree)
 
 
 def remove(path: Any) -> Any:

@@ -345,7 +345,7 @@ def test_an_index_keeps_the_children_that_can_be_read(tree):
     part, reasons = read_one(tree.root)
     assert part.manifests[-1].digest == index
     assert part.manifests[-1].children == (good,)
-    assert reasons == [R.MANIFEST_MISSING, R.DIGEST_INVALID]
+    assert reasons == [R.MANIFEST_MISSING, R.CHILD_MISSING, R.DIGEST_INVALID]
 
 
 def test_a_missing_subject_is_dropped_and_reported(tree):
@@ -361,7 +361,7 @@ def test_indexes_in_a_circle_end(tree):
     tree.index("a", [first, second], digest=second, tag="t2")
     part, reasons = read_one(tree.root)
     assert {manifest.digest: manifest.children for manifest in part.manifests} == {first: (second,), second: ()}
-    assert set(reasons) == {R.REFERENCE_CYCLE}
+    assert set(reasons) == {R.REFERENCE_CYCLE, R.CHILD_MISSING}
     assert tag_names(part) == ["t1", "t2"]
 
 
@@ -372,7 +372,7 @@ def test_indexes_in_indexes_are_followed_to_a_limit(tree):
     tree.tag("a", "t", digest)
     part, reasons = read_one(tree.root)
     assert len(part.manifests) == manifest_reader.REFERENCE_DEPTH_LIMIT + 1
-    assert reasons == [R.REFERENCES_TOO_DEEP]
+    assert reasons == [R.REFERENCES_TOO_DEEP, R.CHILD_MISSING]
     assert tag_names(part) == ["t"]
 
 
@@ -381,7 +381,7 @@ def test_what_one_tag_leads_to_is_limited_in_size(tree, monkeypatch):
     tree.index("a", [tree.image("a"), tree.image("a", layers=(b"c",))], tag="t")
     part, reasons = read_one(tree.root)
     assert len(part.manifests) == 2
-    assert reasons == [R.REFERENCES_TOO_LARGE]
+    assert reasons == [R.REFERENCES_TOO_LARGE, R.CHILD_MISSING]
 
 
 @pytest.mark.parametrize("content", [b"", b"md5:abc"])
