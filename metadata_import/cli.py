@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connections
 from rich.console import Console
 
-from metadata_import import following, printing
+from metadata_import import following, printing, verifying
 from metadata_import.errors import DebugServerError, IncompleteImportError, StepsRefusedError
 from metadata_import.importer import import_registry
 from metadata_import.logs import Logs
@@ -30,6 +30,7 @@ EPILOG = """examples:
   python manage.py database import /var/lib/registry --step-one     manifests, while the registry still takes writes;
   python manage.py database import /var/lib/registry --step-two     then tags, and the registry must be read-only;
   python manage.py database import /var/lib/registry --step-three   then all other blobs, whenever you like
+  python manage.py database import /var/lib/registry --verify       compare storage and database; writes nothing
 
 PATH is the root directory of the registry's filesystem storage, which holds docker/registry/v2. What cannot be
 imported is left out and listed at the end with its reason. An import that was stopped or killed goes on where it was
@@ -64,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_migrations: Callable[[], int]) -> None:
     """Run the import. Raises the app's errors; an interrupt ends it with a line about how to go on."""
+    if options["verify"]:
+        driver = open_driver("filesystem", root=options["path"])
+        verifying.handle(driver, options, stdout=stdout, stderr=stderr, pending_migrations=pending_migrations)
+        return
     import_options = _import_options(options)
     logs = Logs(to_stdout=options["log_to_stdout"], directory=options["log_directory"])
     try:
@@ -94,6 +99,9 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     for destination, (names, _, help_text) in STEPS.items():
         parser.add_argument(*names, dest=destination, action="store_true", help=f"import {help_text} alone")
     parser.add_argument("-d", "--dry-run", action="store_true", help="do everything, then roll it back; write no file")
+    parser.add_argument(
+        "--verify", action="store_true", help="import nothing: compare storage and database, and exit 1 if they differ"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at the first item that is broken beyond a warning")
     _add_switch(parser, "-m", "--dynamic-media-types", help_text="create media types that the database has not seen")
     parser.add_argument(

@@ -35,6 +35,16 @@ class StepsRefusedError(RefusedError):
         super().__init__(f"{first} and {second} cannot be run together; without a step all three are run, in order.")
 
 
+class VerifyAloneError(RefusedError):
+    """A comparison was asked for together with something that concerns imports alone."""
+
+    code = "verify_alone"
+
+    def __init__(self, option: str) -> None:
+        super().__init__(f"--verify compares and writes nothing; it cannot be combined with {option}.")
+        self.option = option
+
+
 class DebugServerError(RefusedError):
     """A listener for profiling was asked for."""
 
@@ -196,6 +206,16 @@ class StrictImportError(MetadataImportError):
             "same command again, or run it without --strict, which leaves such items out."
         )
         self.reason, self.path, self.detail = reason, path, detail
+
+
+class DifferencesFoundError(MetadataImportError):
+    """Storage and database are not equal."""
+
+    code = "differences_found"
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"Storage and database differ in {count:,} item{'' if count == 1 else 's'} (see the list).")
+        self.count = count
 
 
 class LeaseLostError(MetadataImportError):

@@ -5,7 +5,7 @@ memory is one part of a repository, or the blobs of one prefix. Each repository 
 database, so that no transaction is long.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from heapq import merge
 from itertools import chain, groupby, islice
@@ -16,10 +16,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from metadata_import import discovery, layout
 from metadata_import.differences import DifferenceKind, Findings, VerifyReport
+from metadata_import.importer import Progress, ignore_progress
 from metadata_import.manifests import OCTET_STREAM
 from metadata_import.reader import Reader
 from metadata_import.records import Manifest, RepositoryPart
 from metadata_import.snapshots import ManifestFacts, Snapshots, StoredRepository
+from metadata_import.statistics import Counts, ImportKind
 from metadata_import.storage.base import StorageDriver
 
 DIGESTS_PER_READ = 1_000
@@ -28,18 +30,14 @@ _Key = TypeVar("_Key", str, bytes)
 _Value = TypeVar("_Value", str, int)
 
 
-def ignore_progress(_done: int, _total: int) -> None:
-    """Watch nothing."""
-
-
 def verify(
     driver: StorageDriver,
     connection: BaseDatabaseWrapper,
     *,
     concurrency: int = 8,
-    on_progress: Callable[[int, int], None] = ignore_progress,
+    on_progress: Callable[[Progress], None] = ignore_progress,
 ) -> VerifyReport:
-    """Return how storage and database differ; progress counts repositories and prefixes of blobs, done and in total.
+    """Return how storage and database differ.
 
     Raises RefusedError if the root cannot be read or is the wrong one, StorageError if its directories of
     repositories or blobs cannot be listed.
@@ -52,7 +50,7 @@ def verify(
 class _Verification:
     """One comparison under way."""
 
-    def __init__(self, reader: Reader, snapshots: Snapshots, on_progress: Callable[[int, int], None]) -> None:
+    def __init__(self, reader: Reader, snapshots: Snapshots, on_progress: Callable[[Progress], None]) -> None:
         self._reader, self._snapshots, self._on_progress = reader, snapshots, on_progress
         self._findings = Findings()
         self._unreadable: set[str] = set()  # paths in the repository at hand of which nothing can be said
@@ -62,19 +60,22 @@ class _Verification:
         prefixes = self._reader.discover_blob_prefixes()
         self._findings.add_skips((*repositories.skips, *prefixes.skips))
         self._find_extra_repositories(repositories.found)
-        total = len(repositories.found) + len(prefixes.found)
-        done = 0
-        for path, parts in groupby(self._reader.read_repositories(repositories.found), key=attrgetter("path")):
-            with self._snapshots.begin():
-                self._compare_repository(path, parts)
-            done += 1
-            self._on_progress(done, total)
-        for _ in self._compare_blobs(prefixes.found):
-            done += 1
-            self._on_progress(done, total)
+        self._compare_repositories(repositories.found)
+        self._compare_blobs(prefixes.found)
         return self._findings.report()
 
+    def _tell(self, kind: ImportKind, done: int, total: int) -> None:
+        self._on_progress(Progress(kind, done, total, Counts(**self._findings.compared)))
+
     # --- Repositories ---------------------------------------------------------------------------------------------
+
+    def _compare_repositories(self, found: Sequence[str]) -> None:
+        self._tell(ImportKind.REPOSITORY, 0, len(found))
+        by_path = groupby(self._reader.read_repositories(found), key=attrgetter("path"))
+        for done, (path, parts) in enumerate(by_path, start=1):
+            with self._snapshots.begin():
+                self._compare_repository(path, parts)
+            self._tell(ImportKind.REPOSITORY, done, len(found))
 
     def _find_extra_repositories(self, found: Iterable[str]) -> None:
         with self._snapshots.begin():
@@ -151,18 +152,20 @@ class _Verification:
 
     # --- Blobs ----------------------------------------------------------------------------------------------------
 
-    def _compare_blobs(self, prefixes: Iterable[str]) -> Iterator[None]:
+    def _compare_blobs(self, prefixes: Iterable[str]) -> None:
         """Compare prefix by prefix, each with the blobs of the database from its first digest to the next prefix."""
         starts = {path: start for path in prefixes if (start := layout.encode_blob_prefix(path)) is not None}
         paths = sorted(starts, key=starts.__getitem__)
         lows = [b"", *(starts[path] for path in paths[1:])]
         if not paths:
             self._compare_range([], b"", None)
-        for part, low, high in zip(self._reader.read_blobs(paths), lows, [*lows[1:], None], strict=False):
+        ranges = zip(self._reader.read_blobs(paths), lows, [*lows[1:], None], strict=False)
+        for done, (part, low, high) in enumerate(ranges, start=1):
             self._findings.add_skips(part.skips)
-            found = sorted((layout.encode_digest(blob.digest), blob.size) for blob in part.blobs)
-            self._compare_range(found, low, high)
-            yield
+            self._compare_range(
+                sorted((layout.encode_digest(blob.digest), blob.size) for blob in part.blobs), low, high
+            )
+            self._tell(ImportKind.BLOB_PREFIX, done, len(paths))
 
     def _compare_range(self, found: Iterable[tuple[bytes, int]], low: bytes, high: bytes | None) -> None:
         with self._snapshots.begin():

@@ -1,13 +1,17 @@
 """What a comparison of storage and database finds, and that it writes to neither."""
 
+import io
+import json
 import shutil
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connections
 
 from metadata_import import differences, reader, snapshots, verifier
 from metadata_import.differences import DifferenceKind, VerifyReport
 from metadata_import.errors import NotARegistryError
+from metadata_import.statistics import Counts, ImportKind
 from metadata_import.storage.filesystem import FilesystemDriver
 from tests.metadata_import.damages import in_memory
 from tests.metadata_import.registry_rows import registry_rows
@@ -66,10 +70,12 @@ def test_pages_change_nothing(tree, monkeypatch):
     assert {kind for kind, _path in found(tree)} == {K.TAG_MISSING}
 
 
-def test_progress_reaches_its_total(tree):
+def test_progress_reaches_its_total_in_both_parts(tree):
     seen = []
-    compare(tree, on_progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1][0] == seen[-1][1] == len(seen)
+    compare(tree, on_progress=seen.append)
+    last = {progress.kind: progress for progress in seen}
+    assert [each.done == each.total > 0 for each in last.values()] == [True, True]
+    assert last[ImportKind.BLOB_PREFIX].counts == Counts(repositories=2, tags=3, manifests=5, blobs=14)
 
 
 def test_nothing_is_written_and_the_server_would_not_let_it(tree):
@@ -214,3 +220,40 @@ def test_of_what_cannot_be_read_nothing_else_is_claimed(tree):
 def test_names_that_are_no_text_are_spelled_out(tree):
     (tree.base / "repositories" / "\x1b[2J").symlink_to("a")
     assert found(tree) == [(K.NOT_COMPARED, f"{BASE}/repositories/\\x1b[2J")]
+
+
+# --- The command --------------------------------------------------------------------------------------------------
+
+
+def command(tree: Tree, *options: str) -> str:
+    stdout = io.StringIO()
+    call_command("database", "import", str(tree.root), "--verify", *options, stdout=stdout)
+    return stdout.getvalue()
+
+
+def test_the_command_says_that_both_are_equal(tree):
+    assert command(tree).splitlines() == [
+        "Compared: repositories 2, manifests 5, tags 3, blobs 14",
+        "Storage and database are equal.",
+    ]
+
+
+def test_the_command_lists_differences_in_groups_and_fails(tree, capsys):
+    execute("DELETE FROM tags")
+    stdout = io.StringIO()
+    with pytest.raises(CommandError, match="differ in 3 items"):
+        call_command("database", "import", str(tree.root), "--verify", stdout=stdout)
+    assert "tag_missing: 3" in stdout.getvalue()
+    assert "a/_manifests/tags/one/current/link (names sha256:" in stdout.getvalue()
+
+
+def test_the_command_writes_json(tree, tmp_path):
+    report = json.loads(command(tree, "--json", "--report", str(tmp_path / "report.json")))
+    assert report == json.loads((tmp_path / "report.json").read_text())
+    assert (report["is_equal"], report["differences"]) == (True, {})
+
+
+@pytest.mark.parametrize("option", ["--step-one", "--step-two", "--step-three", "--dry-run", "--strict"])
+def test_a_comparison_takes_no_option_of_an_import(tree, option):
+    with pytest.raises(CommandError, match="cannot be combined"):
+        command(tree, option)
