@@ -1,72 +1,37 @@
-"""Trees of every kind, each with the rows that it must become, written down by hand."""
+"""Images, repositories and blobs, each tree with the rows that it must become, written down by hand."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.metadata_import.registry_rows import Row, registry_rows
-from tests.metadata_import.runs import import_tree
+from tests.metadata_import.golden_rows import (
+    DOCKER_CONFIG,
+    DOCKER_IMAGE,
+    DOCKER_LAYER,
+    OCI_CONFIG,
+    OCI_IMAGE,
+    OCI_LAYER,
+    OCTETS,
+    Golden,
+    Rows,
+    bare_image,
+    bare_image_row,
+    blobs,
+    check,
+    descriptor,
+    image_row,
+    store_blobs,
+)
 from tests.metadata_import.trees import FOREIGN_LAYER, Tree, digest_of, encode, write
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 
-DOCKER_IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-OCI_IMAGE = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-OCTETS = "application/octet-stream"
-
-Rows = dict[str, set[Row]]
-TREES: list[Callable[[Tree], Rows]] = []
+TREES: list[Golden] = []
 
 
-def golden(build: Callable[[Tree], Rows]) -> Callable[[Tree], Rows]:
+def golden(build: Golden) -> Golden:
     TREES.append(build)
     return build
-
-
-@pytest.mark.parametrize("build", TREES)
-def test_a_tree_becomes_these_rows(tmp_path, build):
-    tree = Tree(tmp_path)
-    expected = build(tree)
-    report = import_tree(tmp_path)
-    found = registry_rows()
-    for table, rows in found.items():
-        assert rows == expected.get(table, set()), table
-    assert report.counts.tags == len(expected["tags"])
-
-
-# --- How rows are written down ------------------------------------------------------------------------------------
-
-
-def image_row(path: str, digest: str, payload: bytes, total_size: int, config: tuple[Any, ...], **more: Any) -> Row:
-    """Return an image's row; the config is its media type, digest and stored payload."""
-    row = {"type": OCI_IMAGE, "odd": False, "foreign": False, "subject": None, "artifact": None, **more}
-    facts = (row["odd"], row["foreign"], row["subject"], row["artifact"])
-    return (path, digest, payload, row["type"], total_size, *config, *facts, 2)
-
-
-def index_row(path: str, digest: str, payload: bytes, media_type: str = OCI_INDEX) -> Row:
-    return (path, digest, payload, media_type, 0, None, None, None, False, False, None, None, 2)
-
-
-def blobs(*contents: bytes) -> set[Row]:
-    """Return the rows of blobs that are as large as they should be."""
-    return {(digest_of(content), len(content), OCTETS) for content in contents}
-
-
-def descriptor(content: bytes, media_type: str, **more: Any) -> dict[str, Any]:
-    return {"mediaType": media_type, "size": len(content), "digest": digest_of(content), **more}
-
-
-def store_blobs(tree: Tree, repository: str, *contents: bytes) -> None:
-    for content in contents:
-        tree.layer(repository, content)
 
 
 # --- Images -------------------------------------------------------------------------------------------------------
@@ -118,19 +83,6 @@ def oci_image_without_media_type(tree: Tree) -> Rows:
         "links": {("group/app", digest_of(config)), ("group/app", digest_of(layer))},
         "blobs": blobs(config, layer, payload),
     }
-
-
-def bare_image(tree: Tree, path: str, config: bytes, *, tag: str | None = None, **more: Any) -> tuple[str, bytes]:
-    """Store an image with a config and no layer; return its digest and payload."""
-    store_blobs(tree, path, config)
-    content = {"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": descriptor(config, OCI_CONFIG), "layers": []}
-    payload = encode({**content, **more})
-    return tree.manifest(path, payload, tag=tag), payload
-
-
-def bare_image_row(path: str, digest: str, payload: bytes, config: bytes, **more: Any) -> Row:
-    size = len(config) + len(payload)
-    return image_row(path, digest, payload, size, (OCI_CONFIG, digest_of(config), config), **more)
 
 
 @golden
@@ -250,178 +202,6 @@ def digests_of_sha512(tree: Tree) -> Rows:
     }
 
 
-# --- Indexes ------------------------------------------------------------------------------------------------------
-
-
-def store_index(tree: Tree, entries: list[Any], *, tag: str | None = None, **more: Any) -> tuple[str, bytes]:
-    payload = encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries, **more})
-    return tree.manifest("app", payload, tag=tag), payload
-
-
-def entry(digest: str, media_type: str = OCI_IMAGE) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": digest, "size": 1}
-
-
-@golden
-def oci_index(tree: Tree) -> Rows:
-    amd, amd_payload = bare_image(tree, "app", b"amd64")
-    arm, arm_payload = bare_image(tree, "app", b"arm64", tag="arm")
-    index, payload = store_index(tree, [entry(amd), entry(arm), entry(amd)], tag="t")
-    return {
-        "repositories": {("app", "app", "app", None)},
-        "tags": {("app", "t", index), ("app", "arm", arm)},
-        "manifests": {
-            bare_image_row("app", amd, amd_payload, b"amd64"),
-            bare_image_row("app", arm, arm_payload, b"arm64"),
-            index_row("app", index, payload),
-        },
-        "references": {("app", index, amd), ("app", index, arm)},
-        "links": {("app", digest_of(b"amd64")), ("app", digest_of(b"arm64"))},
-        "blobs": blobs(b"amd64", b"arm64", amd_payload, arm_payload, payload),
-    }
-
-
-@golden
-def docker_list_without_its_second_image(tree: Tree) -> Rows:
-    image, image_payload = bare_image(tree, "app", b"amd64")
-    index, payload = store_index(
-        tree, [entry(image, DOCKER_IMAGE), entry(digest_of(b"lost"), DOCKER_IMAGE)], tag="t", mediaType=DOCKER_LIST
-    )
-    return {
-        "repositories": {("app", "app", "app", None)},
-        "tags": {("app", "t", index)},
-        "manifests": {
-            bare_image_row("app", image, image_payload, b"amd64"),
-            index_row("app", index, payload, DOCKER_LIST),
-        },
-        "references": {("app", index, image)},
-        "links": {("app", digest_of(b"amd64"))},
-        "blobs": blobs(b"amd64", image_payload, payload),
-    }
-
-
-@golden
-def index_in_an_index(tree: Tree) -> Rows:
-    image, image_payload = bare_image(tree, "app", b"{}")
-    inner, inner_payload = store_index(tree, [entry(image)])
-    outer, outer_payload = store_index(tree, [entry(inner, OCI_INDEX), entry(image)], tag="t")
-    return {
-        "repositories": {("app", "app", "app", None)},
-        "tags": {("app", "t", outer)},
-        "manifests": {
-            bare_image_row("app", image, image_payload, b"{}"),
-            index_row("app", inner, inner_payload),
-            index_row("app", outer, outer_payload),
-        },
-        "references": {("app", outer, inner), ("app", outer, image), ("app", inner, image)},
-        "links": {("app", digest_of(b"{}"))},
-        "blobs": blobs(b"{}", image_payload, inner_payload, outer_payload),
-    }
-
-
-@golden
-def index_of_nothing(tree: Tree) -> Rows:
-    payload = b'{"schemaVersion":2,"manifests":[]}'
-    digest = tree.manifest("app", payload, tag="t")
-    return {
-        "repositories": {("app", "app", "app", None)},
-        "tags": {("app", "t", digest)},
-        "manifests": {index_row("app", digest, payload)},
-        "blobs": blobs(payload),
-    }
-
-
-@golden
-def index_of_blobs_that_is_no_cache(tree: Tree) -> Rows:
-    store_blobs(tree, "app", b"blob")
-    index, payload = store_index(tree, [descriptor(b"blob", OCI_LAYER)], tag="t")
-    return {
-        "repositories": {("app", "app", "app", None)},
-        "tags": {("app", "t", index)},
-        "manifests": {index_row("app", index, payload)},
-        "blobs": blobs(b"blob", payload),
-    }
-
-
-@golden
-def buildkit_cache(tree: Tree) -> Rows:
-    config_type = "application/vnd.buildkit.cacheconfig.v0"
-    store_blobs(tree, "app", b"cache", b"layer")
-    layer = descriptor(b"layer", OCI_LAYER, annotations={"b": "<2>", "a": "1"})
-    index, payload = store_index(tree, [layer, descriptor(b"cache", config_type)], tag="cache")
-    as_image = f"""{{
-   "schemaVersion": 2,
-   "mediaType": "application/vnd.oci.image.manifest.v1+json",
-   "config": {{
-      "mediaType": "application/vnd.buildkit.cacheconfig.v0",
-      "size": 5,
-      "digest": "{digest_of(b"cache")}"
-   }},
-   "layers": [
-      {{
-         "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-         "size": 5,
-         "digest": "{digest_of(b"layer")}",
-         "annotations": {{
-            "a": "1",
-            "b": "\\u003c2\\u003e"
-         }}
-      }}
-   ]
-}}"""
-    config = (config_type, digest_of(b"cache"), b"cache")
-    return {
-        "repositories": {("app", "app", "app", None)},
-        "tags": {("app", "cache", index)},
-        "manifests": {image_row("app", index, payload, 5 + 5 + len(as_image), config, odd=True)},
-        "layers": {("app", index, digest_of(b"layer"), 5, OCI_LAYER)},
-        "links": {("app", digest_of(b"cache")), ("app", digest_of(b"layer"))},
-        "blobs": blobs(b"cache", b"layer", payload),
-    }
-
-
-# --- Referrers ----------------------------------------------------------------------------------------------------
-
-
-@golden
-def untagged_signature(tree: Tree) -> Rows:
-    image, image_payload = bare_image(tree, "app", b"{}", tag="t")
-    kind = "application/vnd.example.signature"
-    signed = {"subject": {"mediaType": OCI_IMAGE, "digest": image, "size": 1}, "artifactType": kind}
-    signature, signature_payload = bare_image(tree, "app", b"signature", **signed)
-    bare_image(tree, "app", b"untagged")
-    untagged_payload = encode(
-        {"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": descriptor(b"untagged", OCI_CONFIG), "layers": []}
-    )
-    return {
-        "repositories": {("app", "app", "app", None)},
-        "tags": {("app", "t", image)},
-        "manifests": {
-            bare_image_row("app", image, image_payload, b"{}"),
-            bare_image_row("app", signature, signature_payload, b"signature", subject=image, artifact=kind),
-        },
-        "links": {("app", digest_of(b"{}")), ("app", digest_of(b"signature"))},
-        "blobs": blobs(b"{}", b"signature", b"untagged", image_payload, signature_payload, untagged_payload),
-    }
-
-
-@golden
-def tagged_index_of_a_subject_that_no_tag_names(tree: Tree) -> Rows:
-    subject, subject_payload = bare_image(tree, "app", b"{}")
-    index, payload = store_index(tree, [], tag="sbom", subject=entry(subject), artifactType="application/x-sbom")
-    row = index_row("app", index, payload)
-    return {
-        "repositories": {("app", "app", "app", None)},
-        "tags": {("app", "sbom", index)},
-        "manifests": {
-            bare_image_row("app", subject, subject_payload, b"{}"),
-            (*row[:10], subject, "application/x-sbom", 2),
-        },
-        "links": {("app", digest_of(b"{}"))},
-        "blobs": blobs(b"{}", subject_payload, payload),
-    }
-
-
 # --- Repositories and blobs ---------------------------------------------------------------------------------------
 
 
@@ -488,3 +268,8 @@ def blobs_that_nothing_names(tree: Tree) -> Rows:
     tree.blob(b"loose")
     tree.blob(b"")
     return {"repositories": {("bare", "bare", "bare", None)}, "tags": set(), "blobs": blobs(b"loose", b"")}
+
+
+@pytest.mark.parametrize("build", TREES)
+def test_a_tree_becomes_these_rows(tmp_path, build):
+    check(tmp_path, build)
