@@ -6,22 +6,24 @@ common storage. What is done is known from the journal alone.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import structlog
 from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from metadata_import import discovery, lockfiles, processes, runs
+from metadata_import import discovery, lockfiles, runs
 from metadata_import.discovery import Discovery
 from metadata_import.errors import LeaseLostError, PendingMigrationsError, StorageError, StrictImportError
 from metadata_import.journal import Journal
 from metadata_import.lease import Lease
 from metadata_import.models import ImportRun, ImportStatus
 from metadata_import.options import ImportOptions
+from metadata_import.processes import Pool, Share
 from metadata_import.reader import Reader
 from metadata_import.records import TOLERATED, Skip
 from metadata_import.runs import Opened
@@ -108,6 +110,8 @@ class _Run:
     counted_before: Counts = field(init=False)
     began: float = field(default_factory=time.monotonic)
     seconds: dict[ImportKind, float] = field(default_factory=dict)
+    ending: ExitStack = field(default_factory=ExitStack)
+    pool: Pool | None = None
 
     @property
     def record(self) -> ImportRun:
@@ -120,8 +124,9 @@ class _Run:
         try:
             self.journal.reopen(self.opened.retried)
             self.counted_before = self.journal.count()
-            for kind in self.options.mode.kinds:
-                self._pass(kind)
+            with self.ending:
+                for kind in self.options.mode.kinds:
+                    self._pass(kind)
             report = self._report()
             if not (self.options.dry_run or report.faults or self.warnings):
                 self._mark()
@@ -167,20 +172,26 @@ class _Run:
             counts, done = counts + increment.counts, done + increment.items
             self.on_progress(Progress(kind, done, progress.total, counts, progress.kinds))
 
-        count = 1 if self.options.dry_run else min(self.options.concurrency, len(names) // ITEMS_PER_PROCESS)
-        if count > 1:
-            share = processes.Share(self.driver, self.options, self.record.pk, self.journal.token, kind)
-            processes.work(share, names=names, count=count, connection=self.connection, on_written=tell)
-        else:
-            worker = Worker(
-                self.driver,
-                connection=self.connection,
-                journal=self.journal,
-                options=self.options,
-                on_written=tell,
-                clock=self.clock,
-            )
-            worker.work(kind, names)
+        self._hands(len(names), tell)(kind, names)
+
+    def _hands(self, items: int, tell: Callable[[Increment], None]) -> Callable[[ImportKind, Sequence[str]], None]:
+        """Return what does the work: processes that live until the end of the run, or this one."""
+        count = 1 if self.options.dry_run else min(self.options.concurrency, items // ITEMS_PER_PROCESS)
+        if count > 1 and self.pool is None:
+            parameters = dict(self.connection.settings_dict)
+            alias, token = self.connection.alias, self.journal.token
+            share = Share(self.driver, self.options, self.record.pk, token, alias, parameters)
+            self.pool = self.ending.enter_context(Pool(share, count=count))
+        if self.pool is not None:
+            return partial(self.pool.work, on_written=tell)
+        return Worker(
+            self.driver,
+            connection=self.connection,
+            journal=self.journal,
+            options=self.options,
+            on_written=tell,
+            clock=self.clock,
+        ).work
 
     def _mark(self) -> None:
         if self.options.mode.writes_tags:

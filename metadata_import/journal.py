@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.types.json import Jsonb
 
+from metadata_import import layout
 from metadata_import.errors import LeaseLostError
 from metadata_import.records import Skip, SkipReason
 from metadata_import.statistics import Counts, ImportKind
@@ -179,8 +180,8 @@ class Journal:
                 kind=kind,
                 items=[_storable(item) for item, _ in skips],
                 reasons=[skip.reason for _, skip in skips],
-                paths=[_printable(skip.path) for _, skip in skips],
-                details=[_printable(skip.detail) for _, skip in skips],
+                paths=[layout.printable(skip.path) for _, skip in skips],
+                details=[layout.printable(skip.detail) for _, skip in skips],
             )
 
     def count(self) -> Counts:
@@ -232,8 +233,3 @@ class Journal:
 def _storable(name: str) -> str:
     """Spell a name in ASCII: directories need not be text. What a registry writes stays as it is."""
     return quote(name, safe="/:", errors="surrogateescape")
-
-
-def _printable(text: str) -> str:
-    """Spell out what is no text, so that a report can be written anywhere."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
