@@ -23,6 +23,7 @@ class DifferenceKind(enum.StrEnum):
     MANIFEST_MISSING = "manifest_missing"
     MANIFEST_EXTRA = "manifest_extra"
     MANIFEST_DIFFERS = "manifest_differs"  # in its payload, or in a column
+    PAYLOAD_CORRUPT = "payload_corrupt"  # in storage: the content has another digest than its name says
     LAYERS_DIFFER = "layers_differ"
     REFERENCES_DIFFER = "references_differ"  # the children of an index
     LINK_MISSING = "link_missing"  # a configuration or a layer that the repository may not read

@@ -1,5 +1,6 @@
 """Storage paths and what they mean. Paths are relative to the driver's root and have no leading slash."""
 
+import hashlib
 import re
 
 from metadata_import.errors import (
@@ -95,6 +96,12 @@ def is_storable_name(name: str) -> bool:
 def is_digest(text: str) -> bool:
     """Tell whether this is a digest that the database can hold."""
     return _STORABLE_DIGEST.fullmatch(text) is not None
+
+
+def is_digest_of(digest: str, content: bytes) -> bool:
+    """Tell whether content has this digest."""
+    algorithm, _, checksum = digest.partition(":")
+    return hashlib.new(algorithm, content).hexdigest() == checksum
 
 
 def parse_digest(text: str) -> str:

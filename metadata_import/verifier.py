@@ -124,6 +124,8 @@ class _Verification:
         stored = self._snapshots.find_manifests(repository, [manifest.digest for manifest in part.manifests])
         for manifest in part.manifests:
             link = layout.revision_link(part.path, manifest.digest)
+            if not layout.is_digest_of(manifest.digest, manifest.payload):
+                self._findings.add(DifferenceKind.PAYLOAD_CORRUPT, link)
             if manifest.digest in stored:
                 self._compare_manifest(link, stored[manifest.digest], _facts(manifest))
             else:

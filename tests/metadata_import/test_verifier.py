@@ -211,6 +211,15 @@ def test_sizes_that_a_manifest_claims_falsely_are_found(tmp_path):
     assert found(tree) == [(K.BLOB_SIZE_DIFFERS, str(tree.blob_path(config["digest"]).relative_to(tree.root)))]
 
 
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_payload_that_does_not_have_its_digest_is_found_though_it_was_imported(tmp_path, algorithm):
+    tree = Tree(tmp_path / "root")
+    payload, other = encode({"schemaVersion": 2, "manifests": []}), digest_of(b"other", algorithm=algorithm)
+    digest = tree.manifest("a", payload, tag="t", digest=other)
+    import_tree(tree.root)
+    assert found(tree) == [(K.PAYLOAD_CORRUPT, str(tree.revision_link("a", digest).relative_to(tree.root)))]
+
+
 def test_of_what_cannot_be_read_nothing_else_is_claimed(tree):
     for path in (tree.tag_link("a", "one"), tree.repository("a") / "_manifests" / "tags"):
         driver = in_memory(tree, broken=path)
