@@ -1,5 +1,6 @@
 """Manifest payloads: of which kind they are and what they refer to. Pure: whether that exists is not asked here."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -89,6 +90,24 @@ class ParsedManifest:
 
 _Shape = TypeVar("_Shape")
 
+_KEYS = frozenset(
+    {
+        b"schemaVersion",
+        b"mediaType",
+        b"config",
+        b"layers",
+        b"manifests",
+        b"digest",
+        b"size",
+        b"subject",
+        b"artifactType",
+        b"annotations",
+        b"urls",
+    }
+)
+_KEYS_BY_LOWER = {key.lower(): key for key in _KEYS}
+_ANY_KEY = re.compile(rb'"([A-Za-z]{4,13})"\s*:')
+
 _HEAD = msgspec.json.Decoder(_Head)
 _IMAGE = msgspec.json.Decoder(_Image)
 _INDEX = msgspec.json.Decoder(_Index)
@@ -103,18 +122,27 @@ def parse_manifest(payload: bytes) -> ParsedManifest:
     """
     if not payload:
         raise EmptyManifestError
+    size, payload = len(payload), _usual_spelling(payload)
     head = _decode(_HEAD, payload)
     if head.schema_version != SCHEMA_VERSION:
         raise UnsupportedSchemaError(head.schema_version)
     media_type = head.media_type or (OCI_IMAGE if bytes(head.manifests) == b"null" else OCI_INDEX)
     if media_type in (DOCKER_IMAGE, OCI_IMAGE):
-        return _parse_image(_decode(_IMAGE, payload), media_type=media_type, payload_size=len(payload))
+        return _parse_image(_decode(_IMAGE, payload), media_type=media_type, payload_size=size)
     if media_type not in (DOCKER_LIST, OCI_INDEX):
         raise UnsupportedManifestError(media_type)
     index = _decode(_INDEX, payload)
     if any(child and child.media_type == CACHE_CONFIG for child in index.manifests or ()):
         return _parse_cache(_decode(_CACHE_INDEX, payload), index)
     return _parse_index(index, media_type=media_type)
+
+
+def _usual_spelling(payload: bytes) -> bytes:
+    """Return the payload with its keys as they should be: registries take them in any case, as Go's decoder does."""
+    found = _ANY_KEY.findall(payload)
+    if _KEYS.issuperset(found) or not any(key not in _KEYS and key.lower() in _KEYS_BY_LOWER for key in found):
+        return payload
+    return _ANY_KEY.sub(lambda match: b'"%s":' % _KEYS_BY_LOWER.get(match[1].lower(), match[1]), payload)
 
 
 def _parse_image(image: _Image, *, media_type: str, payload_size: int) -> ParsedManifest:

@@ -48,7 +48,7 @@ def find_referrers(driver: StorageDriver, digests: Iterable[str]) -> tuple[list[
         path = layout.blob_data(digest)
         try:
             payload = driver.read(path, limit=PAYLOAD_LIMIT_BYTES)
-            subject = parse_manifest(payload).subject if SUBJECT_KEY in payload else None
+            subject = parse_manifest(payload).subject if SUBJECT_KEY in payload.lower() else None
         except (PathNotFoundError, FileTooLargeError, UnusableContentError):
             continue
         except StorageError as error:

@@ -1,6 +1,7 @@
 """What payloads are, and that none of them breaks the parser."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -81,6 +82,20 @@ def test_without_a_media_type_an_array_of_manifests_makes_an_index():
     assert parse_manifest(b'{"schemaVersion":2,"manifests":[]}').media_type == OCI_INDEX
     assert parse_manifest(image(mediaType="")).media_type == OCI_IMAGE
     assert parse_manifest(image(mediaType=None, manifests=None)).media_type == OCI_IMAGE
+
+
+def test_keys_are_taken_in_any_case():
+    payload = image(platform={"os": "linux"}, annotations={"Size": "not a key"})
+    for usual, odd in {
+        "schemaVersion": "SCHEMAVERSION",
+        "layers": "Layers",
+        "digest": "Digest",
+        "size": "SIZE",
+    }.items():
+        payload = payload.replace(f'"{usual}"'.encode(), f'"{odd}"'.encode())
+    parsed = parse_manifest(payload)
+    assert [(layer.digest, layer.size) for layer in parsed.layers] == [("sha256:a", 10), ("sha256:b", 10)]
+    assert (parsed.config.digest, parsed.total_size) == ("sha256:c", 20 + 7 + len(payload))
 
 
 def test_subject_and_artifact_type_are_kept():
