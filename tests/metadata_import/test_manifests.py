@@ -1,7 +1,6 @@
 """What payloads are, and that none of them breaks the parser."""
 
 import json
-import re
 
 import pytest
 from hypothesis import given
