@@ -111,6 +111,12 @@ class Worker:
         skips = ((number, skip) for number, part in enumerate(parts) for skip in part.skips)
         return next(((number, skip) for number, skip in skips if skip.reason not in TOLERATED), None)
 
+    def _refuse_strictly(self, skips: Sequence[tuple[str, Skip]]) -> None:
+        """Raise StrictImportError at what only the database refused."""
+        for _, skip in skips:
+            if self._options.strict and skip.reason not in TOLERATED:
+                raise StrictImportError(skip.reason, path=skip.path, detail=skip.detail)
+
     def _write_or_halve(self, kind: ImportKind, parts: Sequence[AnyPart]) -> None:
         """Write these parts in one go, or in halves when PostgreSQL does not accept one of them."""
         try:
@@ -153,9 +159,7 @@ class Worker:
         )
         return Written({**shared.rows, **own.rows}, own.skips)
 
-    def _commit(
-        self, kind: ImportKind, parts: Sequence[AnyPart], write: Callable[[], Written]
-    ) -> Written:
+    def _commit(self, kind: ImportKind, parts: Sequence[AnyPart], write: Callable[[], Written]) -> Written:
         """Write and record what these parts amount to in one transaction; a passing failure is tried again.
 
         A commit whose answer was lost is recognized by its record and not done twice.
@@ -168,9 +172,11 @@ class Worker:
                 if self._journal.begin_batch(batch):
                     self._tagged = (before[0], set(before[1]))
                     written = write()
+                    skips = _skips(parts, written)
+                    self._refuse_strictly(skips)
                     done = self._done(parts, written)
                     self._journal.record_batch(kind, batch, done=done, rows=written.rows, now=self._clock())
-                    self._journal.record_skips(kind, _skips(parts, written))
+                    self._journal.record_skips(kind, skips)
         if parts:
             self._tell(kind, parts, done)
         return written

@@ -5,6 +5,7 @@ from django.db import connections
 
 from metadata_import.differences import DifferenceKind
 from metadata_import.errors import StrictImportError
+from metadata_import.records import SkipReason
 from metadata_import.statistics import Mode
 from metadata_import.storage.filesystem import FilesystemDriver
 from metadata_import.verifier import verify
@@ -12,7 +13,7 @@ from tests.metadata_import import damages_to_manifests, damages_to_storage
 from tests.metadata_import.damages import Damage, Outcome, image_rows
 from tests.metadata_import.registry_rows import registry_rows, row_keys
 from tests.metadata_import.runs import import_tree
-from tests.metadata_import.trees import Tree
+from tests.metadata_import.trees import Tree, digest_of
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 
@@ -86,3 +87,38 @@ def test_tags_come_out_the_same_whichever_steps_are_run(tree, damage, modes):
     for mode in modes:
         import_tree(tree.root, driver=outcome.driver, mode=mode)
     assert found_keys() == expected_keys(sound | outcome)
+
+
+# --- Where no media type is to be created -------------------------------------------------------------------------
+
+UNHEARD_OF = "application/x-unheard-of"
+
+
+def test_an_unknown_type_of_a_layer_becomes_the_general_one(tree):
+    digest = tree.image("bad", tag="t", layers=(tree.layer("bad", b"layer", media_type=UNHEARD_OF),))
+    assert import_tree(tree.root, dynamic_media_types=False).skips == ()
+    ((_, _, layer, _, media_type),) = registry_rows()["layers"]
+    assert (layer, media_type) == (digest_of(b"layer"), "application/octet-stream")
+    assert row_keys(registry_rows())["tags"] == {("bad", "t", digest)}
+
+
+@pytest.mark.parametrize("mode", [Mode.FULL, Mode.PRE_IMPORT])
+def test_an_unknown_type_of_a_config_costs_the_image(tree, mode):
+    config = tree.layer("bad", b"config", media_type=UNHEARD_OF)
+    bad = tree.image("bad", tag="bad", config=config, layers=(b"only here",))
+    sound = image_rows(tree, tree.image("bad", tag="fine", layers=(b"fine",)), tag="fine")
+    report = import_tree(tree.root, dynamic_media_types=False, mode=mode)
+    skips = {(skip.reason, skip.path) for skip in report.skips}
+    assert (SkipReason.MEDIA_TYPE_UNKNOWN, str(tree.revision_link("bad", bad).relative_to(tree.root))) in skips
+    found = registry_rows()
+    for table in ("manifests", "layers", "links"):
+        assert row_keys(found)[table] == sound.rows[table]
+    assert ((digest_of(b"only here"),) in row_keys(found)["blobs"]) == (mode is Mode.FULL)
+
+
+def test_an_unknown_type_of_a_config_stops_a_strict_import(tree):
+    config = tree.layer("bad", b"config", media_type=UNHEARD_OF)
+    tree.image("bad", tag="bad", config=config)
+    with pytest.raises(StrictImportError):
+        import_tree(tree.root, dynamic_media_types=False, strict=True)
+    assert registry_rows()["manifests"] == set()
