@@ -16,10 +16,11 @@ from django.db import connections
 from rich.console import Console
 
 from metadata_import import following, printing, verifying
-from metadata_import.errors import DebugServerError, IncompleteImportError, StepsRefusedError
+from metadata_import.errors import IncompleteImportError
 from metadata_import.importer import import_registry
 from metadata_import.logs import Logs
 from metadata_import.options import ImportOptions, Resume
+from metadata_import.refusals import DebugServerError, StepsRefusedError
 from metadata_import.statistics import Mode
 from metadata_import.storage import open_driver
 

@@ -4,14 +4,9 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 
 from metadata_import import layout
-from metadata_import.errors import (
-    NotARegistryError,
-    PathNotFoundError,
-    StorageError,
-    UnreadableRootError,
-    WrongRootError,
-)
+from metadata_import.errors import PathNotFoundError, StorageError
 from metadata_import.records import Skip, SkipReason
+from metadata_import.refusals import NotARegistryError, UnreadableRootError, WrongRootError
 from metadata_import.storage.base import Entry, StorageDriver
 
 

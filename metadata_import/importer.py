@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from metadata_import import discovery, lockfiles, runs
 from metadata_import.discovery import Discovery
-from metadata_import.errors import LeaseLostError, PendingMigrationsError, StorageError, StrictImportError
+from metadata_import.errors import LeaseLostError, StorageError, StrictImportError
 from metadata_import.journal import Journal
 from metadata_import.lease import Lease
 from metadata_import.models import ImportRun, ImportStatus
@@ -26,6 +26,7 @@ from metadata_import.options import ImportOptions
 from metadata_import.processes import Pool, Share
 from metadata_import.reader import Reader
 from metadata_import.records import TOLERATED, Skip
+from metadata_import.refusals import PendingMigrationsError
 from metadata_import.runs import Opened
 from metadata_import.statistics import (
     Counts,

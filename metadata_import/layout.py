@@ -3,12 +3,7 @@
 import hashlib
 import re
 
-from metadata_import.errors import (
-    DigestLengthError,
-    InvalidDigestError,
-    UnstorableDigestError,
-    UnsupportedDigestError,
-)
+from metadata_import.errors import DigestLengthError, InvalidDigestError, UnstorableDigestError, UnsupportedDigestError
 
 REGISTRY_ROOT = "docker/registry"
 VERSION_ROOT = f"{REGISTRY_ROOT}/v2"

@@ -13,7 +13,7 @@ import structlog
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from metadata_import.errors import ImportRunningError
+from metadata_import.refusals import ImportRunningError
 
 log = structlog.get_logger(__name__)
 

@@ -1,13 +1,8 @@
 """The two files in storage that tell a registry server who manages the metadata: the storage or a database."""
 
 from metadata_import import layout
-from metadata_import.errors import (
-    DatabaseLockError,
-    PathNotFoundError,
-    ReadOnlyStorageError,
-    StorageError,
-    UnmarkedStorageError,
-)
+from metadata_import.errors import PathNotFoundError, StorageError, UnmarkedStorageError
+from metadata_import.refusals import DatabaseLockError, ReadOnlyStorageError
 from metadata_import.storage.base import StorageDriver
 
 LOCK_CONTENT = b'{"version":1}'

@@ -8,10 +8,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet, Sum
 
 from metadata_import import lockfiles
-from metadata_import.errors import AlreadyImportedError, NothingToResumeError
 from metadata_import.models import ImportItem, ImportRun, ImportStatus
 from metadata_import.options import ImportOptions, Resume
 from metadata_import.records import FAULTS, SkipReason
+from metadata_import.refusals import AlreadyImportedError, NothingToResumeError
 from metadata_import.statistics import ImportKind, Step
 from metadata_import.storage.base import StorageDriver
 from metadata_import.store import Store

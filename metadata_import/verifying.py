@@ -11,7 +11,8 @@ from rich.text import Text
 
 from metadata_import import following
 from metadata_import.differences import VerifyReport
-from metadata_import.errors import DifferencesFoundError, PendingMigrationsError, VerifyAloneError
+from metadata_import.errors import DifferencesFoundError
+from metadata_import.refusals import PendingMigrationsError, VerifyAloneError
 from metadata_import.storage.base import StorageDriver
 from metadata_import.verifier import verify
 

@@ -10,9 +10,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from metadata_import import cli, following
-from metadata_import.errors import DebugServerError, StepsRefusedError, StorageError
+from metadata_import.errors import StorageError
 from metadata_import.importer import Progress
 from metadata_import.options import ImportOptions, Resume
+from metadata_import.refusals import DebugServerError, StepsRefusedError
 from metadata_import.statistics import Counts, ImportKind, Mode
 from metadata_import.storage.filesystem import FilesystemDriver
 from tests.metadata_import.trees import Tree

@@ -9,20 +9,19 @@ from django.db import DataError, OperationalError, connections
 from django.test.utils import CaptureQueriesContext
 
 from metadata_import import importer, worker
-from metadata_import.errors import (
+from metadata_import.errors import StorageError, UnmarkedStorageError
+from metadata_import.importer import ImportOptions, Progress, import_registry
+from metadata_import.records import SkipReason
+from metadata_import.refusals import (
     AlreadyImportedError,
     DatabaseLockError,
     NotARegistryError,
     PendingMigrationsError,
     ReadOnlyStorageError,
     RefusedError,
-    StorageError,
-    UnmarkedStorageError,
     UnreadableRootError,
     WrongRootError,
 )
-from metadata_import.importer import ImportOptions, Progress, import_registry
-from metadata_import.records import SkipReason
 from metadata_import.statistics import ImportKind, ImportReport
 from metadata_import.storage.filesystem import FilesystemDriver
 from metadata_import.store import Store

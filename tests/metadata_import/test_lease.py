@@ -6,9 +6,10 @@ import psycopg
 import pytest
 from django.db import connections, transaction
 
-from metadata_import.errors import ImportRunningError, LeaseLostError
+from metadata_import.errors import LeaseLostError
 from metadata_import.journal import Journal
 from metadata_import.lease import BACKEND, Lease
+from metadata_import.refusals import ImportRunningError
 from tests.metadata_import.registry_rows import fetch
 from tests.metadata_import.runs import import_tree
 

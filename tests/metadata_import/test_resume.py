@@ -17,12 +17,12 @@ from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
 from metadata_import import worker
-from metadata_import.errors import AlreadyImportedError, NothingToResumeError
 from metadata_import.journal import Journal
 from metadata_import.lease import Lease
 from metadata_import.models import ImportBatch, ImportItem, ImportRun, ImportStatus
 from metadata_import.options import Resume
 from metadata_import.records import SkipReason
+from metadata_import.refusals import AlreadyImportedError, NothingToResumeError
 from metadata_import.statistics import ImportKind, ImportReport, Mode
 from metadata_import.store import Store
 from tests.conftest import EMPTY_TABLES

@@ -8,10 +8,11 @@ from django.db import connections
 from django.utils import timezone
 
 from metadata_import import importer, worker
-from metadata_import.errors import AlreadyImportedError, StrictImportError
+from metadata_import.errors import StrictImportError
 from metadata_import.models import ImportItem
 from metadata_import.options import Resume
 from metadata_import.records import SkipReason
+from metadata_import.refusals import AlreadyImportedError
 from metadata_import.statistics import Mode
 from tests.metadata_import.registry_rows import fetch, registry_rows
 from tests.metadata_import.runs import import_tree

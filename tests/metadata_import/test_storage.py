@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metadata_import.errors import (
-    FileTooLargeError,
-    OutsideRootError,
-    PathNotFoundError,
-    StorageError,
-    UnknownStorageDriverError,
-)
+from metadata_import.errors import FileTooLargeError, OutsideRootError, PathNotFoundError, StorageError
+from metadata_import.refusals import UnknownStorageDriverError
 from metadata_import.storage import STORAGE_DRIVERS, open_driver
 from metadata_import.storage.base import Entry, StorageDriver
 from metadata_import.storage.filesystem import FilesystemDriver

@@ -10,7 +10,7 @@ from django.db import connections
 
 from metadata_import import differences, reader, snapshots, verifier
 from metadata_import.differences import DifferenceKind, VerifyReport
-from metadata_import.errors import NotARegistryError
+from metadata_import.refusals import NotARegistryError
 from metadata_import.statistics import Counts, ImportKind
 from metadata_import.storage.filesystem import FilesystemDriver
 from tests.metadata_import.damages import in_memory
