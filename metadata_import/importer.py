@@ -44,8 +44,6 @@ from metadata_import.worker import Increment, Worker
 # A process of its own takes a second to start: less than so many items are not worth it.
 ITEMS_PER_PROCESS = 25
 
-log = structlog.get_logger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -113,6 +111,16 @@ class _Run:
     seconds: dict[ImportKind, float] = field(default_factory=dict)
     ending: ExitStack = field(default_factory=ExitStack)
     pool: Pool | None = None
+    log: structlog.stdlib.BoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        steps = self.options.mode.steps
+        self.log = structlog.get_logger(__name__).bind(
+            pre_import=Step.PRE_IMPORT in steps,
+            repository_import=Step.TAG_IMPORT in steps,
+            common_blobs=Step.BLOB_IMPORT in steps,
+            dry_run=self.options.dry_run,
+        )
 
     @property
     def record(self) -> ImportRun:
@@ -121,7 +129,9 @@ class _Run:
 
     def execute(self) -> ImportReport:
         """Do what is left to do; whatever happens, record how it ended."""
-        log.info("import started", root=self.driver.root, mode=str(self.options.mode), attempt=self.record.attempts)
+        self.log.info(
+            "import started", root=self.driver.root, mode=str(self.options.mode), attempt=self.record.attempts
+        )
         try:
             self.journal.reopen(self.opened.retried)
             self.counted_before = self.journal.count()
@@ -160,7 +170,7 @@ class _Run:
         if self.options.mode is Mode.PRE_IMPORT and self.options.skip_recent:
             recent = self.journal.recent(self.clock() - self.options.skip_recent) & names
             names, self.recent = names - recent, len(recent)
-            log.info("repositories skipped as recent", count=self.recent)
+            self.log.info("repositories skipped as recent", count=self.recent)
         with transaction.atomic(using=self.connection.alias):
             self.journal.plan(kind, names)
             self.journal.record_skips(kind, [("", skip) for skip in found.skips])
@@ -171,9 +181,22 @@ class _Run:
         def tell(increment: Increment) -> None:
             nonlocal counts, done
             counts, done = counts + increment.counts, done + increment.items
+            self._log_batch(increment)
             self.on_progress(Progress(kind, done, progress.total, counts, progress.kinds))
 
         self._hands(len(names), tell)(kind, names)
+
+    def _log_batch(self, increment: Increment) -> None:
+        """Tell of what is done, in this process alone, so that a log has one writer."""
+        for skip in increment.skips:
+            self.log.warning("left out", reason=str(skip.reason), path=skip.path, detail=skip.detail)
+        for each in increment.done:
+            if not each.is_finished:
+                continue
+            if increment.kind is ImportKind.REPOSITORY:
+                self.log.info("repository finished", repository=each.name, tags=each.tags, manifests=each.manifests)
+            else:
+                self.log.info("blob prefix finished", prefix=each.name, blobs=each.blobs, size=each.blobs_size_bytes)
 
     def _hands(self, items: int, tell: Callable[[Increment], None]) -> Callable[[ImportKind, Sequence[str]], None]:
         """Return what does the work: processes that live until the end of the run, or this one."""
@@ -212,13 +235,13 @@ class _Run:
             error="" if complete else f"{report.faults} items left out, which may be sound",
         )
         self._write_statistics(report)
-        log.info("import finished", seconds=report.seconds, skips=len(report.skips), faults=report.faults)
+        self.log.info("import finished", seconds=report.seconds, skips=len(report.skips), faults=report.faults)
         return report
 
     def _fail(self, error: BaseException) -> None:
         """Record an end before its time. That must not hide the error, whatever becomes of it."""
         text = str(error) or type(error).__name__
-        log.error("import ended", error=text)
+        self.log.error("import ended", error=text)
         if self.options.dry_run or isinstance(error, LeaseLostError):
             return  # nothing is left of the one, and the other's run is somebody else's now
         self._unmark()
@@ -228,7 +251,7 @@ class _Run:
             runs.end(self.record, status, now=self.clock(), error=text)
             self._write_statistics(self._report(error=text))
         except Error as failure:
-            log.warning("end of import not recorded", error=str(failure))
+            self.log.warning("end of import not recorded", error=str(failure))
 
     def _unmark(self) -> None:
         if self.options.mode.writes_tags and not self.options.dry_run:
@@ -275,7 +298,7 @@ class _Run:
         try:
             Store(self.connection).write_statistics(statistics_row(report))
         except Error as error:
-            log.warning("import statistics not written", error=str(error))
+            self.log.warning("import statistics not written", error=str(error))
 
 
 def _discover(reader: Reader, kind: ImportKind) -> Discovery:

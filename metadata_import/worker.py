@@ -46,11 +46,27 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Increment:
-    """What a batch added to a run: items that are done now, and what was visited in it."""
+    """What a batch added to a run."""
 
     kind: ImportKind
-    items: int
-    counts: Counts
+    done: tuple[Done, ...]
+    skips: tuple[Skip, ...]
+
+    @property
+    def items(self) -> int:
+        """Return how many items are done now."""
+        return sum(each.is_finished for each in self.done)
+
+    @property
+    def counts(self) -> Counts:
+        """Return what was visited."""
+        return Counts(
+            repositories=self.items if self.kind is ImportKind.REPOSITORY else 0,
+            tags=sum(each.tags for each in self.done),
+            manifests=sum(each.manifests for each in self.done),
+            blobs=sum(each.blobs for each in self.done),
+            blobs_size_bytes=sum(each.blobs_size_bytes for each in self.done),
+        )
 
 
 class Worker:
@@ -178,7 +194,8 @@ class Worker:
                     self._journal.record_batch(kind, batch, done=done, rows=written.rows, now=self._clock())
                     self._journal.record_skips(kind, skips)
         if parts:
-            self._tell(kind, parts, done)
+            left_out = tuple(skip for _, skip in _skips(parts, written))
+            self._on_written(Increment(kind, tuple(done), left_out))
         return written
 
     def _attempts(self) -> Retrying:
@@ -223,22 +240,6 @@ class Worker:
         digests = {tag.digest for tag in tags} - self._tagged[1]
         self._tagged[1].update(digests)
         return Done(name=part.path, tags=len(tags), manifests=len(digests), is_finished=part.is_last)
-
-    def _tell(self, kind: ImportKind, parts: Sequence[AnyPart], done: Sequence[Done]) -> None:
-        for part in parts:
-            for skip in part.skips:
-                log.warning("left out", reason=str(skip.reason), path=skip.path, detail=skip.detail)
-        for each in done:
-            if each.is_finished:
-                log.info("item finished", kind=str(kind), name=each.name, tags=each.tags, blobs=each.blobs)
-        counts = Counts(
-            repositories=sum(each.is_finished for each in done) if kind is ImportKind.REPOSITORY else 0,
-            tags=sum(each.tags for each in done),
-            manifests=sum(each.manifests for each in done),
-            blobs=sum(each.blobs for each in done),
-            blobs_size_bytes=sum(each.blobs_size_bytes for each in done),
-        )
-        self._on_written(Increment(kind, sum(each.is_finished for each in done), counts))
 
 
 def _skips(parts: Iterable[AnyPart], written: Written) -> list[tuple[str, Skip]]:

@@ -238,7 +238,7 @@ def test_a_log_file_is_for_its_owner_and_tells_of_each_repository(registry_tree,
     lines = file.read_text().splitlines()
     assert "event='import started'" in lines[0]
     assert "event='import finished'" in lines[-1]
-    assert sum("event='item finished' kind='repository'" in line for line in lines) == 5
+    assert sum("event='repository finished'" in line and "dry_run=False" in line for line in lines) == 5
     assert any("WARNING" in line and "tag_link_missing" in line for line in lines)
 
 
