@@ -1,39 +1,55 @@
 """`database import`: parses, builds, calls, prints. Every decision is the importer's."""
 
 import argparse
+import getpass
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+import re
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, TextIO
 
 from django.conf import settings
 from django.db import connections
-from rich import box
-from rich import progress as bars
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from metadata_import import following, printing, verifying
 from metadata_import.errors import IncompleteImportError
-from metadata_import.importer import ImportOptions, Progress, import_registry
-from metadata_import.records import Skip
-from metadata_import.statistics import ImportReport, Step
+from metadata_import.importer import import_registry
+from metadata_import.logs import Logs
+from metadata_import.options import ImportOptions, Resume
+from metadata_import.refusals import DebugServerError, StepsRefusedError
+from metadata_import.statistics import Mode
 from metadata_import.storage import open_driver
 
 DESCRIPTION = "Import the metadata of a registry's storage tree into the metadata database."
 EPILOG = """examples:
-  python manage.py database import /var/lib/registry --dry-run    what would be imported; changes nothing
-  python manage.py database import /var/lib/registry              import; the registry must be read-only
-  python manage.py database import /var/lib/registry --json       the report as one JSON object
+  python manage.py database import /var/lib/registry --dry-run      what would be imported; changes nothing
+  python manage.py database import /var/lib/registry                import; the registry must be read-only
+  python manage.py database import /var/lib/registry --step-one     manifests, while the registry still takes writes;
+  python manage.py database import /var/lib/registry --step-two     then tags, and the registry must be read-only;
+  python manage.py database import /var/lib/registry --step-three   then all other blobs, whenever you like
+  python manage.py database import /var/lib/registry --verify       compare storage and database; writes nothing
 
 PATH is the root directory of the registry's filesystem storage, which holds docker/registry/v2. What cannot be
-imported is left out and listed at the end with its reason. At the end of an import that succeeds, the storage is
-marked as managed by a database (docker/registry/lockfiles/database-in-use)."""
+imported is left out and listed at the end with its reason. An import that was stopped or killed goes on where it was
+when the same command is run again. At the end of an import of tags that succeeds, the storage is marked as managed by
+a database (docker/registry/lockfiles/database-in-use)."""
 
-SHOWN_SKIPS_PER_REASON = 5
-PLAIN_PROGRESS_SECONDS = 10.0
-UNITS = {Step.TAG_IMPORT: "repositories", Step.BLOB_IMPORT: "blob prefixes"}
+STEPS = {
+    "pre_import": (("-p", "--pre-import", "-1", "--step-one"), Mode.PRE_IMPORT, "repositories and tagged manifests"),
+    "all_repositories": (("-r", "--all-repositories", "-2", "--step-two"), Mode.ALL_REPOSITORIES, "tags"),
+    "common_blobs": (("-B", "--common-blobs", "-3", "--step-three"), Mode.COMMON_BLOBS, "all other blobs"),
+}
+REFUSED_PAIRS = (
+    ("pre_import", "all_repositories"),
+    ("pre_import", "common_blobs"),
+    ("all_repositories", "common_blobs"),
+)
+TAG_CONCURRENCY = range(1, 6)
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,27 +59,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", metavar="PATH", type=_path, help="root directory of the storage, which holds docker/registry/v2"
     )
-    parser.add_argument("-d", "--dry-run", action="store_true", help="do everything, then roll it back; write no file")
-    parser.add_argument("-c", "--row-count", action="store_true", help="count the rows of the main tables at the end")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    parser.add_argument(
-        "--concurrency",
-        type=_positive,
-        metavar="N",
-        help="reads in flight at once (environment: REGISTRY_IMPORT_CONCURRENCY)",
-    )
-    parser.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
+    _add_what(parser)
+    _add_how(parser)
+    _add_output(parser)
 
 
 def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_migrations: Callable[[], int]) -> None:
-    """Run the import. Raises the app's errors; an interrupt ends it with a line about what stays."""
-    import_options = ImportOptions(
-        dry_run=options["dry_run"],
-        count_rows=options["row_count"],
-        concurrency=options["concurrency"] or settings.IMPORT_CONCURRENCY,
-    )
+    """Run the import. Raises the app's errors; an interrupt ends it with a line about how to go on."""
+    if options["verify"]:
+        driver = open_driver("filesystem", root=options["path"])
+        verifying.handle(driver, options, stdout=stdout, stderr=stderr, pending_migrations=pending_migrations)
+        return
+    import_options = _import_options(options)
+    logs = Logs(to_stdout=options["log_to_stdout"], directory=options["log_directory"])
     try:
-        with _shown_progress(stderr) as on_progress:
+        with logs.written(), following.shown_progress(stderr, hidden=options["log_to_stdout"]) as on_progress:
             report = import_registry(
                 open_driver("filesystem", root=options["path"]),
                 connection=connections["registry"],
@@ -72,16 +82,125 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:
-        print(_what_stays(dry_run=import_options.dry_run), file=stderr)
+        print(_how_to_go_on(dry_run=import_options.dry_run), file=stderr)
         raise
     for warning in report.warnings:
         print(f"Warning: {warning}", file=stderr)
+    if options["report"]:
+        options["report"].write_text(json.dumps(printing.as_json(report), indent=2) + "\n")
     if options["json"]:
-        print(json.dumps(_as_json(report)), file=stdout)
-    else:
-        _print_report(report, Console(file=stdout, soft_wrap=True, highlight=False))
+        print(json.dumps(printing.as_json(report)), file=stdout)
+    elif not options["log_to_stdout"]:
+        printing.print_report(report, Console(file=stdout, soft_wrap=True, highlight=False))
     if report.faults:
         raise IncompleteImportError(report.faults, dry_run=report.dry_run)
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
+    for destination, (names, _, help_text) in STEPS.items():
+        parser.add_argument(*names, dest=destination, action="store_true", help=f"import {help_text} alone")
+    parser.add_argument("-d", "--dry-run", action="store_true", help="do everything, then roll it back; write no file")
+    parser.add_argument(
+        "--verify", action="store_true", help="import nothing: compare storage and database, and exit 1 if they differ"
+    )
+    parser.add_argument("--strict", action="store_true", help="stop at the first item that is broken beyond a warning")
+    _add_switch(parser, "-m", "--dynamic-media-types", help_text="create media types that the database has not seen")
+    parser.add_argument(
+        "--pre-import-skip-recent",
+        type=_duration,
+        default=timedelta(hours=72),
+        metavar="DURATION",
+        help="step one leaves alone what an earlier step one finished since (72h; 0: nothing)",
+    )
+    resume = parser.add_mutually_exclusive_group()
+    resume.add_argument(
+        "--resume",
+        dest="resume",
+        action="store_const",
+        const=Resume.REQUIRED,
+        default=Resume.IF_OPEN,
+        help="go on with an unfinished import, and refuse to begin one; without it: go on if there is one",
+    )
+    resume.add_argument(
+        "--restart",
+        dest="resume",
+        action="store_const",
+        const=Resume.RESTART,
+        help="give an unfinished import up and read everything again",
+    )
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--concurrency",
+        type=_positive,
+        metavar="N",
+        help="processes that share the repositories (environment: REGISTRY_IMPORT_CONCURRENCY)",
+    )
+    parser.add_argument("-t", "--tag-concurrency", type=_tag_concurrency, metavar="N", help="a hint for --concurrency")
+    parser.add_argument("-s", "--debug-server", metavar="ADDRESS", default="", help=argparse.SUPPRESS)
+    _add_switch(parser, "-i", "--import-statistics", help_text="leave a row in import_statistics")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--row-count", action="store_true", help="count the rows of the main tables at the end")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report to this file too, as JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument(
+        "-l",
+        "--log-to-stdout",
+        action="store_true",
+        help="print what happens, line by line, instead of bars and tables",
+    )
+    parser.add_argument(
+        "--log-directory", type=Path, metavar="DIRECTORY", help="write what happens to a new file in this directory"
+    )
+    parser.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
+
+
+def _add_switch(parser: argparse.ArgumentParser, short: str, long: str, *, help_text: str) -> None:
+    """Add an option that is on by default and can be switched off, also in the form that the Go registry takes."""
+    parser.add_argument(short, long, action=argparse.BooleanOptionalAction, default=True, help=help_text)
+    destination = long.removeprefix("--").replace("-", "_")
+    for value, action in (("false", "store_false"), ("true", "store_true")):
+        names = (f"{short}={value}", f"{long}={value}")
+        parser.add_argument(*names, dest=destination, action=action, default=True, help=argparse.SUPPRESS)
+
+
+def _import_options(options: dict[str, Any]) -> ImportOptions:
+    if options["debug_server"]:
+        raise DebugServerError
+    concurrency = options["concurrency"] or options["tag_concurrency"] or settings.IMPORT_CONCURRENCY
+    return ImportOptions(
+        mode=_mode(options),
+        dry_run=options["dry_run"],
+        count_rows=options["row_count"],
+        strict=options["strict"],
+        dynamic_media_types=options["dynamic_media_types"],
+        keeps_statistics=options["import_statistics"],
+        resume=options["resume"],
+        skip_recent=options["pre_import_skip_recent"],
+        concurrency=concurrency,
+        reads_in_flight=settings.IMPORT_READS_IN_FLIGHT,
+        holder=_holder(),
+        grace_seconds=settings.IMPORT_GRACE_SECONDS,
+    )
+
+
+def _mode(options: dict[str, Any]) -> Mode:
+    for first, second in REFUSED_PAIRS:
+        if options[first] and options[second]:
+            raise StepsRefusedError(STEPS[first][0][-1], STEPS[second][0][-1])
+    return next((mode for name, (_, mode, _) in STEPS.items() if options[name]), Mode.FULL)
+
+
+def _holder() -> str:
+    """Return who runs this, for whoever wants to import too; in a container the account may have no name."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}, process {os.getpid()}"
 
 
 def _positive(text: str) -> int:
@@ -90,122 +209,28 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _tag_concurrency(text: str) -> int:
+    if _positive(text) not in TAG_CONCURRENCY:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 5")
+    return int(text)
+
+
+def _duration(text: str) -> timedelta:
+    """Return a duration as Go writes it, of hours, minutes and seconds."""
+    match = _DURATION.fullmatch(text)
+    if text != "0" and (not text or match is None):
+        raise argparse.ArgumentTypeError("must be a duration such as 72h, 1h30m or 0")
+    hours, minutes, seconds = (int(part or 0) for part in (match.groups() if match else ()) or (0, 0, 0))
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
 def _path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return text
 
 
-def _what_stays(*, dry_run: bool) -> str:
+def _how_to_go_on(*, dry_run: bool) -> str:
     if dry_run:
         return "Interrupted: everything was rolled back."
-    return (
-        "Interrupted: the current transaction was rolled back; what was committed before stays, the lock files are as "
-        "they were. Before the next import empty the table tags (TRUNCATE tags); all other rows are found again."
-    )
-
-
-# --- Progress ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _shown_progress(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
-    if not stream.isatty():
-        yield _PlainProgress(stream)
-        return
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[rate]}"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=Console(file=stream)) as display:
-        tasks: dict[Step, bars.TaskID] = {}
-
-        def show(progress: Progress) -> None:
-            if progress.step not in tasks:
-                tasks[progress.step] = display.add_task(UNITS[progress.step], total=progress.total, rate="")
-            task = tasks[progress.step]
-            speed = display.tasks[task].finished_speed or display.tasks[task].speed
-            display.update(task, completed=progress.done, rate=f"{speed:,.0f}/s" if speed else "")
-
-        yield show
-
-
-class _PlainProgress:
-    """A line now and then, for logs."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._last = stream, time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._last >= PLAIN_PROGRESS_SECONDS:
-            self._last = now
-            print(
-                f"{progress.done:,} of {progress.total:,} {UNITS[progress.step]}",
-                file=self._stream,
-                flush=True,
-            )
-
-
-# --- Report -----------------------------------------------------------------------------------------------------
-
-
-def _print_report(report: ImportReport, console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None)
-    table.add_column("")
-    for heading in ("visited", "rows inserted", "per second"):
-        table.add_column(heading, justify="right")
-    for name, rate in report.rates.items():
-        inserted = report.inserted_rows.get(name, 0)
-        table.add_row(name, f"{getattr(report.counts, name):,}", f"{inserted:,}", f"{rate:,.0f}")
-    for name in ("repository_blobs", "layers", "manifest_references"):
-        table.add_row(name, "", f"{report.inserted_rows.get(name, 0):,}", "")
-    console.print(table)
-    if report.table_rows is not None:
-        counts = ", ".join(f"{name} {rows:,}" for name, rows in report.table_rows.items())
-        console.print(f"Rows in the database: {counts}")
-    _print_skips(report, console)
-    if report.dry_run:
-        ending = "dry run, everything was rolled back"
-    elif report.is_marked:
-        ending = "the storage is marked as managed by a database"
-    else:
-        ending = "the lock files are as they were"
-    console.print(f"Done in {report.seconds:.1f} s; {ending}.")
-
-
-def _print_skips(report: ImportReport, console: Console) -> None:
-    for reason, skips in report.skips_by_reason().items():
-        console.print(Text(f"Left out, {reason}: {len(skips):,}", style="yellow"))
-        for skip in skips[:SHOWN_SKIPS_PER_REASON]:
-            console.print(Text(f"  {skip.path}{f' ({skip.detail})' if skip.detail else ''}"))
-        if len(skips) > SHOWN_SKIPS_PER_REASON:
-            console.print(f"  and {len(skips) - SHOWN_SKIPS_PER_REASON:,} more; --json lists all")
-
-
-def _as_json(report: ImportReport) -> dict[str, Any]:
-    return {
-        "dry_run": report.dry_run,
-        "storage_driver": report.storage_driver,
-        "started_at": report.started_at.isoformat(),
-        "finished_at": report.finished_at.isoformat(),
-        "seconds": round(report.seconds, 3),
-        "steps": {times.step: {"seconds": round(times.seconds, 3)} for times in report.steps},
-        "counts": {name: getattr(report.counts, name) for name in report.counts.__slots__},
-        "rates": report.rates,
-        "inserted_rows": report.inserted_rows,
-        "table_rows": report.table_rows,
-        "warnings": list(report.warnings),
-        "faults": report.faults,
-        "is_marked": report.is_marked,
-        "skips": {
-            reason: [_skip_as_json(skip) for skip in skips] for reason, skips in report.skips_by_reason().items()
-        },
-    }
-
-
-def _skip_as_json(skip: Skip) -> dict[str, str]:
-    return {"path": skip.path, "detail": skip.detail}
+    return "Interrupted: what was done is kept. Run the same command again, and the import goes on where it was."

@@ -4,14 +4,9 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 
 from metadata_import import layout
-from metadata_import.errors import (
-    NotARegistryError,
-    PathNotFoundError,
-    StorageError,
-    UnreadableRootError,
-    WrongRootError,
-)
+from metadata_import.errors import PathNotFoundError, StorageError
 from metadata_import.records import Skip, SkipReason
+from metadata_import.refusals import NotARegistryError, UnreadableRootError, WrongRootError
 from metadata_import.storage.base import Entry, StorageDriver
 
 
@@ -62,7 +57,7 @@ def _refuse_half_a_tree(driver: StorageDriver) -> None:
 
 def _is_there(driver: StorageDriver, path: str) -> bool:
     try:
-        driver.list(path)
+        next(driver.list(path), None)
     except PathNotFoundError:
         return False
     return True
@@ -97,7 +92,7 @@ def discover_blob_prefixes(driver: StorageDriver) -> Discovery:
     skips += passed_over
     for algorithm in algorithms:
         try:
-            prefixes, passed_over = _directories(algorithm, driver.list(algorithm))
+            prefixes, passed_over = _directories(algorithm, list(driver.list(algorithm)))
         except StorageError as error:
             skips.append(Skip(SkipReason(error.code), algorithm, error.reason))
         else:
@@ -114,7 +109,7 @@ def _visit_root(driver: StorageDriver) -> _Directory:
 def _visit(driver: StorageDriver, name: str) -> _Directory:
     path = layout.repository_directory(name)
     try:
-        return _look(name, driver.list(path))
+        return _look(name, list(driver.list(path)))
     except StorageError as error:
         return _Directory(skips=(Skip(SkipReason(error.code), path, error.reason),))
 
@@ -152,6 +147,6 @@ def _directories(path: str, entries: list[Entry]) -> tuple[list[str], list[Skip]
 
 def _list_or_nothing(driver: StorageDriver, path: str) -> list[Entry]:
     try:
-        return driver.list(path)
+        return list(driver.list(path))
     except PathNotFoundError:
         return []

@@ -1,57 +1,59 @@
-"""The steps of an import, their order and their transactions.
+"""A whole import: may it begin, does it go on with an earlier one, its passes in order, and how it ends.
 
 A full run reads each repository once and writes its manifests and its tags together, then adds the other blobs of
-common storage. Reading runs ahead in threads; writing happens in the caller's thread, on the caller's connection.
+common storage. What is done is known from the journal alone.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from functools import partial
 
 import structlog
-from django.db import DataError, Error, IntegrityError, transaction
+from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from metadata_import import discovery, layout, lockfiles
-from metadata_import.errors import AlreadyImportedError, PendingMigrationsError
-from metadata_import.prefetch import Prefetcher
+from metadata_import import discovery, lockfiles, runs
+from metadata_import.discovery import Discovery
+from metadata_import.errors import LeaseLostError, StorageError, StrictImportError
+from metadata_import.journal import Journal
+from metadata_import.lease import Lease
+from metadata_import.models import ImportRun, ImportStatus
+from metadata_import.options import ImportOptions
+from metadata_import.processes import Pool, Share
 from metadata_import.reader import Reader
-from metadata_import.records import BlobPart, RepositoryPart, Skip, SkipReason
-from metadata_import.statistics import ImportReport, Statistics, Step, statistics_row
+from metadata_import.records import TOLERATED, Skip
+from metadata_import.refusals import PendingMigrationsError
+from metadata_import.runs import Opened
+from metadata_import.statistics import (
+    Counts,
+    ImportKind,
+    ImportReport,
+    Mode,
+    Step,
+    StepTimes,
+    statistics_row,
+)
 from metadata_import.storage.base import StorageDriver
 from metadata_import.store import Store
+from metadata_import.worker import Increment, Worker
 
-# A transaction's worth of records. Two batches wait and one is being written, so this times three is held.
-BATCH_WEIGHT_BYTES = 16 * 1024 * 1024
-BATCHES_AHEAD = 2
-# What takes longer to read is written at once: it shows as progress, and a crash cannot take it away.
-BATCH_SECONDS = 1.0
-
-_Part = TypeVar("_Part", RepositoryPart, BlobPart)
-
-log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOptions:
-    """How to import. A dry run writes everything in one transaction and rolls it back."""
-
-    dry_run: bool = False
-    count_rows: bool = False
-    concurrency: int = 8
+# A process of its own takes a second to start: less than so many items are not worth it.
+ITEMS_PER_PROCESS = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a step is, in repositories or in prefixes of blobs."""
+    """How far a run is: items of the present kind, and what this attempt has visited."""
 
-    step: Step
+    kind: ImportKind
     done: int
     total: int
+    counts: Counts = field(default_factory=Counts)
+    kinds: tuple[ImportKind, ...] = tuple(ImportKind)  # that the run goes through, in order
 
 
 def ignore_progress(_progress: Progress) -> None:
@@ -67,150 +69,243 @@ def import_registry(
     on_progress: Callable[[Progress], None] = ignore_progress,
     clock: Callable[[], datetime] = timezone.now,
 ) -> ImportReport:
-    """Import a storage tree into the metadata database and mark the storage as managed by it.
+    """Import a storage tree into the metadata database; where tags were imported, mark the storage as managed by it.
 
-    The mark is left out when something may be sound and is missing nevertheless (`report.faults`), or when there is a
-    warning.
-    Raises RefusedError before anything is written or touched. Any later error leaves the batches that were
-    committed and the lock files as they were; a dry run leaves nothing in any case.
+    Goes on with an unfinished import of the same tree and steps. The mark is left out when something may be sound and
+    is missing nevertheless (`report.faults`), or when there is a warning.
+    Raises RefusedError before anything is written or touched. After any later error the same call goes on where this
+    one ended; a dry run leaves nothing in any case.
     """
-    warnings = _refuse(driver, Store(connection), pending_migrations=pending_migrations, dry_run=options.dry_run)
-    statistics = Statistics(storage_driver=driver.name, dry_run=options.dry_run, clock=clock)
-    run = _Run(driver, connection, options, on_progress, statistics, clock)
-    log.info("import started", storage_driver=driver.name, dry_run=options.dry_run)
-    try:
-        table_rows = run.execute()
-        is_marked = not (options.dry_run or statistics.report().faults or warnings)
-        if is_marked:
-            lockfiles.switch_to_database(driver)
-    except BaseException as error:
-        statistics.finish(error=str(error) or type(error).__name__)
-        _record(statistics.report(), connection)
-        raise
-    report = statistics.report(warnings=warnings, table_rows=table_rows, is_marked=is_marked)
-    _record(report, connection)
-    log.info("import finished", seconds=report.seconds, skips=len(report.skips))
-    return report
-
-
-def _refuse(
-    driver: StorageDriver, store: Store, *, pending_migrations: Callable[[], int], dry_run: bool
-) -> tuple[str, ...]:
-    """Raise RefusedError if the run must not begin; else return what the operator should know."""
     if count := pending_migrations():
         raise PendingMigrationsError(count)
-    if not store.is_tags_table_empty():
-        raise AlreadyImportedError
     warnings = discovery.check_root(driver)
-    lockfiles.refuse_database_lock(driver)
-    if not dry_run:
-        lockfiles.refuse_read_only(driver)
-    return warnings
+    undone = _rolled_back(connection) if options.dry_run else nullcontext()
+    with Lease(connection, holder=options.holder, grace=options.grace_seconds) as lease, undone:
+        opened = runs.open_run(driver, connection=connection, options=options, now=clock())
+        journal = Journal(connection, run_id=opened.run.pk, token=lease.token)
+        return _Run(driver, connection, options, on_progress, clock, opened, journal, warnings).execute()
 
 
-def _record(report: ImportReport, connection: BaseDatabaseWrapper) -> None:
-    """Write the row of the run, unless it was a dry one. The run has ended; a failure here must not hide how."""
-    if report.dry_run:
-        return
-    try:
-        connection.close_if_unusable_or_obsolete()
-        Store(connection).write_statistics(statistics_row(report))
-    except Error as error:
-        log.warning("import statistics not written", error=str(error))
+@contextmanager
+def _rolled_back(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    with transaction.atomic(using=connection.alias):
+        yield
+        transaction.set_rollback(True, using=connection.alias)
 
 
 @dataclass(slots=True)
 class _Run:
-    """One import under way."""
+    """One attempt at an import."""
 
     driver: StorageDriver
     connection: BaseDatabaseWrapper
     options: ImportOptions
     on_progress: Callable[[Progress], None]
-    statistics: Statistics
     clock: Callable[[], datetime]
-    store: Store = field(init=False)
+    opened: Opened
+    journal: Journal
+    warnings: tuple[str, ...]
+    recent: int = 0
+    counted_before: Counts = field(init=False)
+    began: float = field(default_factory=time.monotonic)
+    seconds: dict[ImportKind, float] = field(default_factory=dict)
+    ending: ExitStack = field(default_factory=ExitStack)
+    pool: Pool | None = None
+    log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.connection)
+        steps = self.options.mode.steps
+        self.log = structlog.get_logger(__name__).bind(
+            pre_import=Step.PRE_IMPORT in steps,
+            repository_import=Step.TAG_IMPORT in steps,
+            common_blobs=Step.BLOB_IMPORT in steps,
+            dry_run=self.options.dry_run,
+        )
 
-    def execute(self) -> dict[str, int] | None:
-        """Run the steps; return the rows of the tables if they are to be counted."""
-        with self._rolled_back() if self.options.dry_run else nullcontext():
-            with Reader(self.driver, concurrency=self.options.concurrency) as reader:
-                self._import_repositories(reader)
-            with Reader(self.driver, concurrency=self.options.concurrency) as reader:
-                self._import_blobs(reader)
-            return self.store.count_rows() if self.options.count_rows else None
+    @property
+    def record(self) -> ImportRun:
+        """The run's row."""
+        return self.opened.run
 
-    @contextmanager
-    def _rolled_back(self) -> Iterator[None]:
-        with transaction.atomic(using=self.connection.alias):
-            yield
-            transaction.set_rollback(True, using=self.connection.alias)
-
-    def _import_repositories(self, reader: Reader) -> None:
-        self.statistics.start(Step.PRE_IMPORT, Step.TAG_IMPORT)
-        discovered = reader.discover_repositories()
-        self.statistics.add_skips(discovered.skips)
-        done, total = 0, len(discovered.found)
-        self.on_progress(Progress(Step.TAG_IMPORT, done, total))
-        for batch in _read_ahead(reader, reader.read_repositories(discovered.found)):
-            self._write_repositories(batch)
-            done += sum(part.is_last for part in batch)
-            self.on_progress(Progress(Step.TAG_IMPORT, done, total))
-        self.statistics.finish()
-
-    def _import_blobs(self, reader: Reader) -> None:
-        self.statistics.start(Step.BLOB_IMPORT)
-        discovered = reader.discover_blob_prefixes()
-        self.statistics.add_skips(discovered.skips)
-        done, total = 0, len(discovered.found)
-        self.on_progress(Progress(Step.BLOB_IMPORT, done, total))
-        for batch in _read_ahead(reader, reader.read_blobs(discovered.found)):
-            with transaction.atomic(using=self.connection.alias):
-                written = self.store.write_blobs(blob for part in batch for blob in part.blobs)
-            self.statistics.add_blobs(batch, written)
-            done += len(batch)
-            self.on_progress(Progress(Step.BLOB_IMPORT, done, total))
-        self.statistics.finish()
-
-    def _write_repositories(self, parts: Sequence[RepositoryPart]) -> None:
-        """Write these parts in one transaction, or in halves when PostgreSQL does not accept one of them."""
+    def execute(self) -> ImportReport:
+        """Do what is left to do; whatever happens, record how it ended."""
+        self.log.info(
+            "import started", root=self.driver.root, mode=str(self.options.mode), attempt=self.record.attempts
+        )
         try:
-            with transaction.atomic(using=self.connection.alias):
-                written = self.store.write_repositories(parts, published_at=self.clock())
-        except (DataError, IntegrityError) as error:
-            middle = len(parts) // 2
-            if middle:
-                self._write_repositories(parts[:middle])
-                self._write_repositories(parts[middle:])
+            self.journal.reopen(self.opened.retried)
+            self.counted_before = self.journal.count()
+            with self.ending:
+                for kind in self.options.mode.kinds:
+                    self._pass(kind)
+            report = self._report()
+            if not (self.options.dry_run or report.faults or self.warnings):
+                self._mark()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        return self._finish()
+
+    def _pass(self, kind: ImportKind) -> None:
+        """Find the items of one kind and import those that are not done."""
+        began = time.monotonic()
+        runs.start_pass(self.record, kind, now=self.clock())
+        self._plan(kind)
+        pending = self.journal.pending(kind)
+        _, total = self.journal.count_items(kind)
+        progress = Progress(kind, total - len(pending), total, kinds=self.options.mode.kinds)
+        self.on_progress(progress)
+        try:
+            self._work(kind, pending, progress)
+        finally:
+            self.seconds[kind] = time.monotonic() - began
+        runs.finish_pass(self.record, kind, now=self.clock())
+
+    def _plan(self, kind: ImportKind) -> None:
+        with Reader(self.driver, concurrency=self.options.reads_in_flight) as reader:
+            found = _discover(reader, kind)
+        if self.options.strict:
+            _refuse_any(found.skips)
+        names = set(found.found)
+        if self.options.mode is Mode.PRE_IMPORT and self.options.skip_recent:
+            recent = self.journal.recent(self.clock() - self.options.skip_recent) & names
+            names, self.recent = names - recent, len(recent)
+            self.log.info("repositories skipped as recent", count=self.recent)
+        with transaction.atomic(using=self.connection.alias):
+            self.journal.plan(kind, names)
+            self.journal.record_skips(kind, [("", skip) for skip in found.skips])
+
+    def _work(self, kind: ImportKind, names: Sequence[str], progress: Progress) -> None:
+        counts, done = Counts(), progress.done
+
+        def tell(increment: Increment) -> None:
+            nonlocal counts, done
+            counts, done = counts + increment.counts, done + increment.items
+            self._log_batch(increment)
+            self.on_progress(Progress(kind, done, progress.total, counts, progress.kinds))
+
+        self._hands(len(names), tell)(kind, names)
+
+    def _log_batch(self, increment: Increment) -> None:
+        """Tell of what is done, in this process alone, so that a log has one writer."""
+        for skip in increment.skips:
+            self.log.warning("left out", reason=str(skip.reason), path=skip.path, detail=skip.detail)
+        for each in increment.done:
+            if not each.is_finished:
+                continue
+            if increment.kind is ImportKind.REPOSITORY:
+                self.log.info("repository finished", repository=each.name, tags=each.tags, manifests=each.manifests)
             else:
-                path = layout.repository_directory(parts[0].path)
-                skip = Skip(SkipReason.DATABASE_REFUSED, path, " ".join(str(error).split()))
-                self.statistics.add_skips((*parts[0].skips, skip))
-        else:
-            self.statistics.add_repositories(parts, written)
+                self.log.info("blob prefix finished", prefix=each.name, blobs=each.blobs, size=each.blobs_size_bytes)
+
+    def _hands(self, items: int, tell: Callable[[Increment], None]) -> Callable[[ImportKind, Sequence[str]], None]:
+        """Return what does the work: processes that live until the end of the run, or this one."""
+        count = 1 if self.options.dry_run else min(self.options.concurrency, items // ITEMS_PER_PROCESS)
+        if count > 1 and self.pool is None:
+            parameters = dict(self.connection.settings_dict)
+            alias, token = self.connection.alias, self.journal.token
+            share = Share(self.driver, self.options, self.record.pk, token, alias, parameters)
+            self.pool = self.ending.enter_context(Pool(share, count=count))
+        if self.pool is not None:
+            return partial(self.pool.work, on_written=tell)
+        return Worker(
+            self.driver,
+            connection=self.connection,
+            journal=self.journal,
+            options=self.options,
+            on_written=tell,
+            clock=self.clock,
+        ).work
+
+    def _mark(self) -> None:
+        if self.options.mode.writes_tags:
+            lockfiles.switch_to_database(self.driver)
+            self.record.is_marked = True
+
+    def _finish(self) -> ImportReport:
+        """Record the end of a run that came to it, with nothing asynchronous before it."""
+        report = self._report(with_rows=True)
+        complete = not report.faults
+        if not complete:
+            self._unmark()
+        runs.end(
+            self.record,
+            ImportStatus.FINISHED if complete else ImportStatus.FAILED,
+            now=report.finished_at,
+            error="" if complete else f"{report.faults} items left out, which may be sound",
+        )
+        self._write_statistics(report)
+        self.log.info("import finished", seconds=report.seconds, skips=len(report.skips), faults=report.faults)
+        return report
+
+    def _fail(self, error: BaseException) -> None:
+        """Record an end before its time. That must not hide the error, whatever becomes of it."""
+        text = str(error) or type(error).__name__
+        self.log.error("import ended", error=text)
+        if self.options.dry_run or isinstance(error, LeaseLostError):
+            return  # nothing is left of the one, and the other's run is somebody else's now
+        self._unmark()
+        status = ImportStatus.FAILED if isinstance(error, Exception) else ImportStatus.INTERRUPTED
+        try:
+            self.connection.close_if_unusable_or_obsolete()
+            runs.end(self.record, status, now=self.clock(), error=text)
+            self._write_statistics(self._report(error=text))
+        except Error as failure:
+            self.log.warning("end of import not recorded", error=str(failure))
+
+    def _unmark(self) -> None:
+        if self.options.mode.writes_tags and not self.options.dry_run:
+            with suppress(StorageError):
+                lockfiles.switch_to_filesystem(self.driver)
+
+    def _report(self, *, error: str | None = None, with_rows: bool = False) -> ImportReport:
+        counts = self.journal.count()
+        return ImportReport(
+            storage_driver=self.driver.name,
+            root=self.driver.root,
+            mode=self.options.mode,
+            dry_run=self.options.dry_run,
+            attempts=self.record.attempts,
+            started_at=self.record.started_at,
+            finished_at=self.clock(),
+            seconds=time.monotonic() - self.began,
+            steps=tuple(self._step_times(error)),
+            counts=counts,
+            newly_counted=counts - self.counted_before,
+            inserted_rows=self.journal.inserted_rows(),
+            skips=self.journal.skips(),
+            recent_repositories=self.recent,
+            table_rows=Store(self.connection).count_rows() if with_rows and self.options.count_rows else None,
+            warnings=self.warnings,
+            is_marked=self.record.is_marked,
+        )
+
+    def _step_times(self, error: str | None) -> Iterator[StepTimes]:
+        """Yield the times of each step that began; an error is that of the last."""
+        begun = [step for step in self.options.mode.steps if runs.times_of(self.record, step)[0]]
+        for step in begun:
+            started, finished = runs.times_of(self.record, step)
+            failed = error if error is not None and (finished is None or step is begun[-1]) else None
+            if started:
+                kind = ImportKind.BLOB_PREFIX if step is Step.BLOB_IMPORT else ImportKind.REPOSITORY
+                end = self.clock() if failed else finished
+                yield StepTimes(step, started, end, failed, self.seconds.get(kind, 0.0))
+
+    def _write_statistics(self, report: ImportReport) -> None:
+        """Write the row of the run, unless it was a dry one. The run has ended; a failure must not hide how."""
+        if self.options.dry_run or not self.options.keeps_statistics:
+            return
+        try:
+            Store(self.connection).write_statistics(statistics_row(report))
+        except Error as error:
+            self.log.warning("import statistics not written", error=str(error))
 
 
-def _read_ahead(reader: Reader, parts: Iterator[_Part]) -> Iterator[list[_Part]]:
-    """Yield batches that are read while earlier ones are written; ends with its threads stopped, however it ends."""
-    batches = Prefetcher(_batches(parts), limit=BATCHES_AHEAD)
-    try:
-        yield from batches
-    finally:
-        reader.stop()
-        batches.close()
+def _discover(reader: Reader, kind: ImportKind) -> Discovery:
+    return reader.discover_repositories() if kind is ImportKind.REPOSITORY else reader.discover_blob_prefixes()
 
 
-def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
-    batch: list[_Part] = []
-    weight, began = 0, time.monotonic()
-    for part in parts:
-        batch.append(part)
-        weight += part.weight
-        if weight >= BATCH_WEIGHT_BYTES or time.monotonic() - began >= BATCH_SECONDS:
-            yield batch
-            batch, weight, began = [], 0, time.monotonic()
-    if batch:
-        yield batch
+def _refuse_any(skips: Sequence[Skip]) -> None:
+    for skip in skips:
+        if skip.reason not in TOLERATED:
+            raise StrictImportError(skip.reason, path=skip.path, detail=skip.detail)

@@ -3,7 +3,7 @@
 Rows refer to each other by numbers that are given out here and mean nothing after the write.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,7 +22,8 @@ COPIED_COLUMNS = {
         "name": "text",
         "is_finished": "bool",
     },
-    "incoming_blobs": {"position": "int4", "repository": "int4", "digest": "bytea", "size": "int8"},
+    "incoming_blobs": {"digest": "bytea", "size": "int8"},
+    "incoming_repository_blobs": {"position": "int4", "repository": "int4", "digest": "bytea"},
     "incoming_manifests": {
         "manifest": "int4",
         "repository": "int4",
@@ -49,8 +50,12 @@ FOUND_COLUMNS = {
     "incoming_manifests": {"namespace_id": "int8", "repository_id": "int8", "id": "int8"},
 }
 
-# The lookups of a write are cheap and look dear, and compiling them takes seconds. Ends with the transaction.
-NO_COMPILATION = "SET LOCAL jit = off"
+# All of it ends with the transaction. The lookups of a write are cheap and look dear, and compiling them takes seconds.
+# PostgreSQL plans each check of a foreign key to a partitioned table anew unless told to keep one plan: 40 % of a
+# write. A batch that the server loses in a crash is missing in the journal too, so nothing waits for its disk.
+SETTINGS = """
+    SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL synchronous_commit = off
+"""
 # One transaction may write many times (a dry run does), hence IF NOT EXISTS and TRUNCATE.
 CREATE_TABLE = "CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({columns}) ON COMMIT DROP"
 TRUNCATE_TABLES = "TRUNCATE {tables}"
@@ -63,13 +68,15 @@ Row = tuple[Any, ...]
 class IncomingRows:
     """The rows of one write, by temporary table; what the registry holds once is collected once."""
 
-    def __init__(self) -> None:
-        self.rows: dict[str, list[Row]] = {table: [] for table in COPIED_COLUMNS}
+    def __init__(self, *, missing_reason: SkipReason = SkipReason.MEDIA_TYPES_EXHAUSTED) -> None:
+        self._missing_reason = missing_reason  # why a manifest is left out whose media type has no id
+        self.rows: dict[str, list[Row]] = {}
         self.skips: list[Skip] = []
         self.levels: list[int] = []  # how far manifests are from the subject at the end of their chain
 
     def add_parts(self, parts: Sequence[RepositoryPart], *, media_type_ids: dict[str, int]) -> None:
-        """Take in the parts of any number of repositories."""
+        """Take in the parts of any number of repositories, all but the blobs that these share with others."""
+        self.rows |= {table: [] for table in COPIED_COLUMNS if table != "incoming_blobs"}
         finished = {part.path for part in parts if part.is_last and part.is_readable}
         numbers: dict[str, int] = {}
         for part in parts:
@@ -92,23 +99,25 @@ class IncomingRows:
                 media_type_ids=media_type_ids,
             )
         self.levels = sorted(set(level.values()))
-        self._keep_first("incoming_blobs", key=slice(1, 3))
+        self._keep_first("incoming_repository_blobs", key=slice(1, 3))
         for part in parts:
             self._add_tags(part, repository=numbers[part.path])
 
-    def add_blobs(self, blobs: Iterable[Blob]) -> None:
-        """Take in blobs that belong to no repository."""
-        rows = self.rows["incoming_blobs"]
-        rows += [(number, None, layout.encode_digest(blob.digest), blob.size) for number, blob in enumerate(blobs)]
+    def add_blobs(self, blobs: Iterable[Blob | Config | Layer]) -> None:
+        """Take in blobs, whoever holds them; of those with one digest the first counts."""
+        sizes: dict[str, int] = {}
+        for blob in blobs:
+            sizes.setdefault(blob.digest, blob.size)
+        self.rows["incoming_blobs"] = [(layout.encode_digest(digest), size) for digest, size in sizes.items()]
 
     def copy(self, connection: BaseDatabaseWrapper) -> None:
         """Fill the temporary tables of the current transaction with these rows, and nothing else.
 
         Two statements, and one COPY for each table that has rows.
         """
-        tables = sql.SQL(", ").join(map(sql.Identifier, COPIED_COLUMNS))
+        tables = sql.SQL(", ").join(map(sql.Identifier, self.rows))
         with connection.cursor() as cursor:
-            statements = [sql.SQL(NO_COMPILATION), *map(_create_table, COPIED_COLUMNS)]
+            statements = [sql.SQL(SETTINGS), *map(_create_table, self.rows)]
             statements.append(sql.SQL(TRUNCATE_TABLES).format(tables=tables))
             cursor.execute(sql.SQL("; ").join(statements))
             for table, rows in self.rows.items():
@@ -119,12 +128,10 @@ class IncomingRows:
     def _add_manifest(
         self, manifest: Manifest, *, path: str, repository: int, level: int, media_type_ids: dict[str, int]
     ) -> None:
-        config = manifest.config
-        required = (manifest.media_type, config and config.media_type, manifest.artifact_media_type)
-        if any(media_type and media_type not in media_type_ids for media_type in required):
-            link = layout.revision_link(path, manifest.digest)
-            self.skips.append(Skip(SkipReason.MEDIA_TYPES_EXHAUSTED, link))
+        if missing := missing_media_type(manifest, media_type_ids):
+            self.skips.append(Skip(self._missing_reason, layout.revision_link(path, manifest.digest), missing))
             return
+        config = manifest.config
         number = len(self.rows["incoming_manifests"])
         self.rows["incoming_manifests"].append(_manifest_row(manifest, number, repository, level, media_type_ids))
         self._add_blobs((config, *manifest.layers) if config else manifest.layers, repository=repository)
@@ -134,9 +141,9 @@ class IncomingRows:
             references.append((len(references), number, layout.encode_digest(child)))
 
     def _add_blobs(self, described: Iterable[Config | Layer], *, repository: int) -> None:
-        rows = self.rows["incoming_blobs"]
+        rows = self.rows["incoming_repository_blobs"]
         for blob in described:
-            rows.append((len(rows), repository, layout.encode_digest(blob.digest), blob.size))
+            rows.append((len(rows), repository, layout.encode_digest(blob.digest)))
 
     def _add_layers(self, manifest: Manifest, *, number: int, media_type_ids: dict[str, int]) -> None:
         rows = self.rows["incoming_layers"]
@@ -157,6 +164,21 @@ class IncomingRows:
         for row in self.rows[table]:
             first.setdefault(row[key], row)
         self.rows[table] = list(first.values())
+
+
+def blobs_of(parts: Iterable[RepositoryPart], *, media_type_ids: dict[str, int]) -> Iterator[Config | Layer]:
+    """Yield the configurations and layers of all manifests that can be written, in order, repeated as they come."""
+    for manifest in (manifest for part in parts for manifest in part.manifests):
+        if not missing_media_type(manifest, media_type_ids):
+            if manifest.config:
+                yield manifest.config
+            yield from manifest.layers
+
+
+def missing_media_type(manifest: Manifest, media_type_ids: dict[str, int]) -> str | None:
+    """Return a media type without which a manifest cannot be written and that has no id; layers can do without."""
+    required = (manifest.media_type, manifest.config and manifest.config.media_type, manifest.artifact_media_type)
+    return next((name for name in required if name and name not in media_type_ids), None)
 
 
 def media_types_of(parts: Iterable[RepositoryPart]) -> dict[str, None]:

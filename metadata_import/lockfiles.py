@@ -1,13 +1,8 @@
 """The two files in storage that tell a registry server who manages the metadata: the storage or a database."""
 
 from metadata_import import layout
-from metadata_import.errors import (
-    DatabaseLockError,
-    PathNotFoundError,
-    ReadOnlyStorageError,
-    StorageError,
-    UnmarkedStorageError,
-)
+from metadata_import.errors import PathNotFoundError, StorageError, UnmarkedStorageError
+from metadata_import.refusals import DatabaseLockError, ReadOnlyStorageError
 from metadata_import.storage.base import StorageDriver
 
 LOCK_CONTENT = b'{"version":1}'
@@ -46,3 +41,9 @@ def switch_to_database(driver: StorageDriver) -> None:
             raise
     except StorageError as error:
         raise UnmarkedStorageError(f"{driver.root}/{layout.DATABASE_LOCK}", reason=error.reason) from error
+
+
+def switch_to_filesystem(driver: StorageDriver) -> None:
+    """Mark the storage as not managed by a database, so that no registry serves from half an import."""
+    driver.put(layout.FILESYSTEM_LOCK, LOCK_CONTENT)
+    driver.delete(layout.DATABASE_LOCK)

@@ -3,7 +3,7 @@
 A manifest is returned complete or not at all; what is left out is recorded with its reason.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from metadata_import import layout
@@ -35,6 +35,7 @@ class ManifestReader:
     repository: str
     # Shared by all readers of one repository: images of a repository have most of their layers in common.
     layer_access: dict[str, bool] = field(default_factory=dict)
+    known: Set[str] = frozenset()  # digests that earlier parts of the repository brought
     manifests: dict[str, Manifest] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
     weight: int = 0
@@ -47,8 +48,10 @@ class ManifestReader:
         return self._read(digest, ancestors=())
 
     def _read(self, digest: str, *, ancestors: tuple[str, ...]) -> bool:
-        if digest in self.manifests or digest in self._left_out:
-            return digest in self.manifests
+        if digest in self.manifests or digest in self.known:
+            return True
+        if digest in self._left_out:
+            return False
         path = layout.revision_link(self.repository, digest)
         if endless := self._endless(digest, path, ancestors):
             self.skips.append(endless)
@@ -87,7 +90,7 @@ class ManifestReader:
         parsed = parse_manifest(payload)
         config = self._config(parsed.config) if parsed.config else None
         layers = tuple(self._readable_layers(parsed.layers))
-        children = tuple(child for child in parsed.children if self._read_named(child, digest, ancestors))
+        children = tuple(child for child in parsed.children if self._read_child(child, digest, ancestors))
         return Manifest(
             digest=digest,
             media_type=parsed.media_type,
@@ -100,6 +103,7 @@ class ManifestReader:
             subject=self._subject(parsed, digest, ancestors),
             artifact_media_type=parsed.artifact_media_type,
             non_distributable_layers=parsed.non_distributable_layers,
+            non_conformant=parsed.non_conformant,
         )
 
     def _read_named(self, named: str, digest: str, ancestors: tuple[str, ...]) -> bool:
@@ -109,6 +113,14 @@ class ManifestReader:
             link = layout.revision_link(self.repository, digest)
             self.skips.append(Skip(SkipReason(error.code), link, str(error)))
             return False
+
+    def _read_child(self, child: str, digest: str, ancestors: tuple[str, ...]) -> bool:
+        if self._read_named(child, digest, ancestors):
+            return True
+        if layout.is_digest(child):  # else the skip of what is no digest says all
+            link = layout.revision_link(self.repository, child)
+            self.skips.append(Skip(SkipReason.CHILD_MISSING, link, f"named by {digest}"))
+        return False
 
     def _subject(self, parsed: ParsedManifest, digest: str, ancestors: tuple[str, ...]) -> str | None:
         if parsed.subject is None or self._read_named(parsed.subject, digest, ancestors):

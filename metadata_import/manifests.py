@@ -1,24 +1,24 @@
 """Manifest payloads: of which kind they are and what they refer to. Pure: whether that exists is not asked here."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
 
-from metadata_import import layout
+from metadata_import import cache_index, layout
+from metadata_import.cache_index import CACHE_CONFIG, OCI_IMAGE, CacheEntry, CacheIndex
 from metadata_import.errors import (
     EmptyManifestError,
     InvalidMediaTypeError,
     MalformedManifestError,
-    UnsupportedCacheIndexError,
     UnsupportedManifestError,
+    UnsupportedSchemaError,
 )
 
 DOCKER_IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-OCI_IMAGE = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-BUILDX_CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
 OCTET_STREAM = "application/octet-stream"
 
 # Layers that registries do not hold, by the kind of image that may name them.
@@ -85,32 +85,64 @@ class ParsedManifest:
     subject: str | None = None
     artifact_media_type: str | None = None
     non_distributable_layers: bool = False
+    non_conformant: bool = False  # a cache: an image whose payload is an index
 
 
 _Shape = TypeVar("_Shape")
 
+_KEYS = frozenset(
+    {
+        b"schemaVersion",
+        b"mediaType",
+        b"config",
+        b"layers",
+        b"manifests",
+        b"digest",
+        b"size",
+        b"subject",
+        b"artifactType",
+        b"annotations",
+        b"urls",
+    }
+)
+_KEYS_BY_LOWER = {key.lower(): key for key in _KEYS}
+_ANY_KEY = re.compile(rb'"([A-Za-z]{4,13})"\s*:')
+
 _HEAD = msgspec.json.Decoder(_Head)
 _IMAGE = msgspec.json.Decoder(_Image)
 _INDEX = msgspec.json.Decoder(_Index)
+_CACHE_INDEX = msgspec.json.Decoder(CacheIndex)
 
 
 def parse_manifest(payload: bytes) -> ParsedManifest:
     """Return what a payload says.
 
-    Raises EmptyManifestError, MalformedManifestError, UnsupportedManifestError, UnsupportedCacheIndexError or
-    InvalidMediaTypeError, for whatever bytes it is given.
+    Raises EmptyManifestError, MalformedManifestError, UnsupportedSchemaError, UnsupportedManifestError,
+    MixedCacheIndexError or InvalidMediaTypeError, for whatever bytes it is given.
     """
     if not payload:
         raise EmptyManifestError
+    size, payload = len(payload), _usual_spelling(payload)
     head = _decode(_HEAD, payload)
     if head.schema_version != SCHEMA_VERSION:
-        raise UnsupportedManifestError(f"schema version {head.schema_version}")
+        raise UnsupportedSchemaError(head.schema_version)
     media_type = head.media_type or (OCI_IMAGE if bytes(head.manifests) == b"null" else OCI_INDEX)
     if media_type in (DOCKER_IMAGE, OCI_IMAGE):
-        return _parse_image(_decode(_IMAGE, payload), media_type=media_type, payload_size=len(payload))
-    if media_type in (DOCKER_LIST, OCI_INDEX):
-        return _parse_index(_decode(_INDEX, payload), media_type=media_type)
-    raise UnsupportedManifestError(f"media type {media_type[:100]!r}")
+        return _parse_image(_decode(_IMAGE, payload), media_type=media_type, payload_size=size)
+    if media_type not in (DOCKER_LIST, OCI_INDEX):
+        raise UnsupportedManifestError(media_type)
+    index = _decode(_INDEX, payload)
+    if any(child and child.media_type == CACHE_CONFIG for child in index.manifests or ()):
+        return _parse_cache(_decode(_CACHE_INDEX, payload), index)
+    return _parse_index(index, media_type=media_type)
+
+
+def _usual_spelling(payload: bytes) -> bytes:
+    """Return the payload with its keys as they should be: registries take them in any case, as Go's decoder does."""
+    found = _ANY_KEY.findall(payload)
+    if _KEYS.issuperset(found) or not any(key not in _KEYS and key.lower() in _KEYS_BY_LOWER for key in found):
+        return payload
+    return _ANY_KEY.sub(lambda match: b'"%s":' % _KEYS_BY_LOWER.get(match[1].lower(), match[1]), payload)
 
 
 def _parse_image(image: _Image, *, media_type: str, payload_size: int) -> ParsedManifest:
@@ -135,16 +167,29 @@ def _parse_image(image: _Image, *, media_type: str, payload_size: int) -> Parsed
 
 
 def _parse_index(index: _Index, *, media_type: str) -> ParsedManifest:
-    descriptors = [child or Descriptor() for child in index.manifests or ()]
-    if any(child.media_type == BUILDX_CACHE_CONFIG for child in descriptors):
-        raise UnsupportedCacheIndexError
     return ParsedManifest(
         media_type=media_type,
         total_size=0,  # the sizes of its images are counted with them
-        children=tuple(child.digest or "" for child in descriptors),
+        children=tuple((child and child.digest) or "" for child in index.manifests or ()),
         subject=_subject(index.subject),
         artifact_media_type=_artifact_media_type(index.artifact_type),
     )
+
+
+def _parse_cache(cache: CacheIndex, index: _Index) -> ParsedManifest:
+    config, layers = cache_index.split_entries(cache)
+    image = _Image(
+        config=_as_descriptor(config),
+        layers=[_as_descriptor(layer) for layer in layers],
+        subject=index.subject,
+        artifact_type=index.artifact_type,
+    )
+    size = cache_index.image_size(config, layers)
+    return replace(_parse_image(image, media_type=OCI_IMAGE, payload_size=size), non_conformant=True)
+
+
+def _as_descriptor(entry: CacheEntry) -> Descriptor:
+    return Descriptor(digest=entry.digest, size=entry.size, media_type=entry.media_type)
 
 
 def _decode(decoder: msgspec.json.Decoder[_Shape], payload: bytes) -> _Shape:

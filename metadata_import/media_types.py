@@ -2,7 +2,12 @@
 
 from collections.abc import Iterable
 
+import structlog
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from metadata_import.records import SkipReason
+
+log = structlog.get_logger(__name__)
 
 # The ids are smallint, and anybody who may push may invent types: the rest is kept for the registry itself.
 CREATED_ID_LIMIT = 32_000
@@ -22,11 +27,16 @@ INSERT_MEDIA_TYPES = """
 
 
 class MediaTypes:
-    """The ids of media types in one database."""
+    """The ids of media types in one database; new ones are created only if they are dynamic."""
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        self._connection = connection
+    def __init__(self, connection: BaseDatabaseWrapper, *, dynamic: bool = True) -> None:
+        self._connection, self._dynamic = connection, dynamic
         self._known: dict[str, int] = {}
+
+    @property
+    def missing_reason(self) -> SkipReason:
+        """Return why a media type has no id."""
+        return SkipReason.MEDIA_TYPES_EXHAUSTED if self._dynamic else SkipReason.MEDIA_TYPE_UNKNOWN
 
     def resolve(self, names: Iterable[str]) -> dict[str, int]:
         """Return the id of each of these types, created where missing; those that no id was left for are absent.
@@ -47,8 +57,8 @@ class MediaTypes:
             cursor.execute(FIND_MEDIA_TYPES, {"names": names})
             found: dict[str, int] = dict(cursor.fetchall())
             unknown = [name for name in names if name not in found]
-            if unknown:
-                cursor.execute(INSERT_MEDIA_TYPES, {"names": unknown, "limit": CREATED_ID_LIMIT})
+            if unknown and self._dynamic:
+                cursor.execute(INSERT_MEDIA_TYPES, {"names": sorted(unknown), "limit": CREATED_ID_LIMIT})
                 cursor.execute(FIND_MEDIA_TYPES, {"names": unknown})
                 found |= dict(cursor.fetchall())
         return found

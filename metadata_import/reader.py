@@ -4,9 +4,10 @@ Reads run in a thread pool, a bounded number of them ahead of the consumer. A ba
 storage that cannot be read at all is raised.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -16,9 +17,11 @@ from metadata_import.errors import PathNotFoundError, StorageError, UnusableCont
 from metadata_import.manifest_reader import LINK_LIMIT_BYTES, ManifestReader
 from metadata_import.prefetch import map_ahead
 from metadata_import.records import Blob, BlobPart, Manifest, RepositoryPart, Skip, SkipReason, Tag
+from metadata_import.referrers import Referrer, find_referrers, generations, list_revisions
 from metadata_import.storage.base import Entry, StorageDriver
 
 TAGS_PER_PART = 100
+REVISIONS_PER_PART = 500  # of those that are only asked for their subject
 PART_WEIGHT_LIMIT_BYTES = 16 * 1024 * 1024  # of manifests; what is left of a part is read when it is consumed
 
 _In = TypeVar("_In")
@@ -27,7 +30,7 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Some tags of one repository on their way through the stages."""
+    """Some tags of one repository, or some of its other revisions, on their way through the stages."""
 
     repository: str
     names: tuple[str, ...] = ()
@@ -37,6 +40,10 @@ class _Chunk:
     left_out: frozenset[str] = frozenset()  # digests of those that were read and cannot be used
     manifests: tuple[Manifest, ...] = ()
     layer_access: dict[str, bool] = field(default_factory=dict)  # one for all chunks of a repository
+    known: Set[str] = frozenset()  # digests of manifests that are imported already
+    revisions: tuple[str, ...] = ()  # with the last tags: all digests that the repository has links for
+    untagged: tuple[str, ...] = ()  # digests of manifests that are imported only if they have a subject
+    referrers: tuple[Referrer, ...] = ()  # those that have one
     is_last: bool = True
     is_readable: bool = True
 
@@ -71,11 +78,19 @@ class Reader:
         return discovery.discover_blob_prefixes(self._driver)
 
     def read_repositories(self, repositories: Iterable[str]) -> Iterator[RepositoryPart]:
-        """Yield each repository in one part or more, in order; a manifest comes no later than the tags on it."""
-        listed = (chunk for chunks in self._map(self._list_tags, repositories) for chunk in chunks)
-        resolved = self._map(self._resolve_tags, listed)
-        read = self._map(self._read_manifests, _ask_once(resolved))
-        return _settle(part for chunk in read for part in self._finish(chunk))
+        """Yield each repository in one part or more, in order.
+
+        A manifest comes no later than the tags on it and what refers to it; the tags come in the order of their names.
+        """
+        return self._settle(self._read_unread(_ask_once(self._resolved(repositories, with_revisions=True))))
+
+    def read_manifests(self, repository: str, digests: Sequence[str]) -> Iterator[RepositoryPart]:
+        """Yield these manifests, whatever leads to them, and what they lead to themselves."""
+        return map(_part, self._read_unread([_Chunk(repository, unread=tuple(some)) for some in _slices(digests)]))
+
+    def read_tags(self, repositories: Iterable[str]) -> Iterator[RepositoryPart]:
+        """Yield each repository with its tags alone, whether their manifests can be read or not."""
+        return map(_part, self._resolved(repositories, with_revisions=False))
 
     def read_blobs(self, prefixes: Iterable[str]) -> Iterator[BlobPart]:
         """Yield the blobs of each prefix, in order, with the sizes of their files."""
@@ -84,24 +99,29 @@ class Reader:
     def _map(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
         return map_ahead(self._pool, function, items, limit=self._ahead)
 
-    def _list_tags(self, repository: str) -> list[_Chunk]:
+    def _resolved(self, repositories: Iterable[str], *, with_revisions: bool) -> Iterator[_Chunk]:
+        chunks = self._map(partial(self._list_repository, with_revisions=with_revisions), repositories)
+        return self._map(self._resolve_tags, (chunk for listed in chunks for chunk in listed))
+
+    def _list_repository(self, repository: str, *, with_revisions: bool) -> list[_Chunk]:
         path = layout.tags_directory(repository)
+        entries: list[Entry] = []
         try:
-            entries = self._driver.list(path)
+            entries += self._driver.list(path)
         except PathNotFoundError:
-            return [_Chunk(repository)]
+            pass  # a repository without tags
         except StorageError as error:
             unreadable = Skip(SkipReason.REPOSITORY_UNREADABLE, path, error.reason)
             return [_Chunk(repository, skips=(unreadable,), is_readable=False)]
         passed_over = {entry.name: skip for entry in entries if (skip := _passed_over(path, entry))}
         names = [entry.name for entry in entries if entry.name not in passed_over]
+        revisions, skips = list_revisions(self._driver, repository) if names and with_revisions else ([], [])
         access: dict[str, bool] = {}
         chunks = [
-            _Chunk(repository, tuple(names[start : start + TAGS_PER_PART]), is_last=False, layer_access=access)
-            for start in range(0, max(len(names), 1), TAGS_PER_PART)
+            _Chunk(repository, tuple(some), is_last=False, layer_access=access) for some in _slices(names) or [[]]
         ]
-        chunks[0] = replace(chunks[0], skips=tuple(passed_over.values()))
-        chunks[-1] = replace(chunks[-1], is_last=True)
+        chunks[0] = replace(chunks[0], skips=(*passed_over.values(), *skips))
+        chunks[-1] = replace(chunks[-1], is_last=True, revisions=tuple(revisions))
         return chunks
 
     def _resolve_tags(self, chunk: _Chunk) -> _Chunk:
@@ -119,7 +139,12 @@ class Reader:
 
     def _read_manifests(self, chunk: _Chunk) -> _Chunk:
         """Read what is unread, up to the limit of weight."""
-        reader = ManifestReader(self._driver, repository=chunk.repository, layer_access=chunk.layer_access)
+        if chunk.untagged:
+            referrers, skips = find_referrers(self._driver, chunk.untagged)
+            return replace(chunk, referrers=tuple(referrers), skips=tuple(skips))
+        reader = ManifestReader(
+            self._driver, repository=chunk.repository, layer_access=chunk.layer_access, known=chunk.known
+        )
         left_out = set(chunk.left_out)
         count = 0
         for digest in chunk.unread:
@@ -143,6 +168,41 @@ class Reader:
             chunk = self._read_manifests(replace(chunk, manifests=(), skips=()))
         yield chunk
 
+    def _settle(self, chunks: Iterable[_Chunk]) -> Iterator[RepositoryPart]:
+        """Turn chunks into parts, whose tags are those with a manifest; then add what refers to the repository."""
+        left_out: set[str] = set()
+        imported: set[str] = set()
+        referrers: list[Referrer] = []
+        ready: list[RepositoryPart] = []  # at most one, until it is known whether it is the repository's last
+        for chunk in chunks:
+            left_out |= chunk.left_out
+            imported.update(manifest.digest for manifest in chunk.manifests)
+            referrers += chunk.referrers
+            if chunk.skips or not chunk.untagged:
+                yield from ready
+                ready = [_part(replace(chunk, is_last=False), left_out=left_out)]
+            if chunk.is_last:
+                for part in self._read_referrers(chunk, referrers, imported):
+                    yield from ready
+                    ready = [part]
+                yield replace(ready.pop(), is_last=True)
+                left_out, imported, referrers = set(), set(), []
+
+    def _read_referrers(
+        self, last: _Chunk, referrers: Sequence[Referrer], imported: set[str]
+    ) -> Iterator[RepositoryPart]:
+        for generation in generations(referrers, imported=imported):
+            chunks = [
+                _Chunk(last.repository, unread=tuple(some), layer_access=last.layer_access, known=imported)
+                for some in _slices(generation)
+            ]
+            for chunk in self._read_unread(chunks):
+                yield _part(replace(chunk, is_last=False))
+                imported.update(manifest.digest for manifest in chunk.manifests)
+
+    def _read_unread(self, chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
+        return (whole for chunk in self._map(self._read_manifests, chunks) for whole in self._finish(chunk))
+
     def _walk_blobs(self, prefix: str) -> BlobPart:
         blobs: list[Blob] = []
         skips: list[Skip] = []
@@ -159,7 +219,7 @@ class Reader:
                         skips.append(Skip(SkipReason.BLOB_PATH_INVALID, file.path, str(error)))
         except StorageError as error:
             skip(prefix, error)
-        return BlobPart(tuple(blobs), tuple(skips))
+        return BlobPart(prefix, tuple(blobs), tuple(skips))
 
 
 def _passed_over(path: str, entry: Entry) -> Skip | None:
@@ -173,35 +233,38 @@ def _passed_over(path: str, entry: Entry) -> Skip | None:
 
 
 def _ask_once(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
-    """Give each chunk the digests that no earlier chunk of its repository has asked for."""
-    repository: str | None = None
+    """Give each chunk the digests that no earlier chunk of its repository has asked for; revisions that are left over
+    follow in chunks of their own.
+    """
     asked: set[str] = set()
     for chunk in chunks:
-        if chunk.repository != repository:
-            repository, asked = chunk.repository, set()
         unread = dict.fromkeys(tag.digest for tag in chunk.tags if tag.digest not in asked)
         asked.update(unread)
-        yield replace(chunk, unread=tuple(unread))
+        left_over = [digest for digest in chunk.revisions if digest not in asked]
+        yield replace(chunk, unread=tuple(unread), revisions=(), is_last=chunk.is_last and not left_over)
+        for start in range(0, len(left_over), REVISIONS_PER_PART):
+            untagged = tuple(left_over[start : start + REVISIONS_PER_PART])
+            is_last = start + REVISIONS_PER_PART >= len(left_over)
+            yield _Chunk(chunk.repository, untagged=untagged, layer_access=chunk.layer_access, is_last=is_last)
+        if chunk.is_last:
+            asked = set()
 
 
-def _settle(chunks: Iterable[_Chunk]) -> Iterator[RepositoryPart]:
-    """Turn chunks into parts, whose tags are those with a manifest, in this part or in an earlier one."""
-    repository: str | None = None
-    left_out: set[str] = set()
-    for chunk in chunks:
-        if chunk.repository != repository:
-            repository, left_out = chunk.repository, set()
-        left_out |= chunk.left_out
-        dangling = tuple(
-            Skip(SkipReason.TAG_WITHOUT_MANIFEST, layout.tag_link(chunk.repository, tag.name), tag.digest)
-            for tag in chunk.tags
-            if tag.digest in left_out
-        )
-        yield RepositoryPart(
-            path=chunk.repository,
-            manifests=chunk.manifests,
-            tags=tuple(tag for tag in chunk.tags if tag.digest not in left_out),
-            skips=(*chunk.skips, *dangling),
-            is_last=chunk.is_last,
-            is_readable=chunk.is_readable,
-        )
+def _part(chunk: _Chunk, *, left_out: Set[str] = frozenset()) -> RepositoryPart:
+    dangling = tuple(
+        Skip(SkipReason.TAG_WITHOUT_MANIFEST, layout.tag_link(chunk.repository, tag.name), tag.digest)
+        for tag in chunk.tags
+        if tag.digest in left_out
+    )
+    return RepositoryPart(
+        path=chunk.repository,
+        manifests=chunk.manifests,
+        tags=tuple(tag for tag in chunk.tags if tag.digest not in left_out) if dangling else chunk.tags,
+        skips=(*chunk.skips, *dangling),
+        is_last=chunk.is_last,
+        is_readable=chunk.is_readable,
+    )
+
+
+def _slices(items: Sequence[str]) -> list[Sequence[str]]:
+    return [items[start : start + TAGS_PER_PART] for start in range(0, len(items), TAGS_PER_PART)]

@@ -17,14 +17,19 @@ class SkipReason(enum.StrEnum):
     MANIFEST_MISSING = "manifest_missing"  # no revision link, or no payload
     MANIFEST_EMPTY = "manifest_empty"  # a payload of zero bytes
     MANIFEST_MALFORMED = "manifest_malformed"  # no JSON, or not of the shape that its kind requires
-    CACHE_INDEX_UNSUPPORTED = "cache_index_unsupported"  # an index that holds a BuildKit cache
-    MANIFEST_UNSUPPORTED = "manifest_unsupported"  # schema 1, an unknown media type or schema version
+    CACHE_INDEX_MIXED = "cache_index_mixed"  # an index that holds a BuildKit cache, and manifests too
+    SCHEMA_UNSUPPORTED = "schema_unsupported"  # schema 1, or an unknown schema version
+    MANIFEST_UNSUPPORTED = "manifest_unsupported"  # an unknown media type
     CONFIG_MISSING = "config_missing"  # the configuration is not linked, or has no data
     LAYER_MISSING = "layer_missing"  # a layer is not linked or has no data; the manifest is kept
+    CHILD_MISSING = "child_missing"  # an image that an index names was left out; the index is kept
     SUBJECT_MISSING = "subject_missing"  # the subject was left out; the manifest is kept
     DIGEST_INVALID = "digest_invalid"  # a link or a descriptor holds no digest
-    DIGEST_UNSUPPORTED = "digest_unsupported"  # neither sha256 nor sha512
+    DIGEST_LENGTH_INVALID = "digest_length_invalid"  # as one with a newline at its end
+    DIGEST_UNSUPPORTED = "digest_unsupported"  # of an algorithm that registries do not know
+    DIGEST_UNSTORABLE = "digest_unstorable"  # sha384, for which the database has no form
     MEDIA_TYPE_INVALID = "media_type_invalid"  # blank, over 255 characters, or no text
+    MEDIA_TYPE_UNKNOWN = "media_type_unknown"  # not in the table, and none is to be created
     MEDIA_TYPES_EXHAUSTED = "media_types_exhausted"  # the table has no id left for another type
     REFERENCE_CYCLE = "reference_cycle"  # an index or subject that leads back to itself
     REFERENCES_TOO_DEEP = "references_too_deep"  # indexes in indexes, or subjects of subjects, beyond the limit
@@ -45,10 +50,28 @@ FAULTS = frozenset(
         SkipReason.DATABASE_REFUSED,
         SkipReason.SYMBOLIC_LINK,
         SkipReason.OUTSIDE_ROOT,
-        SkipReason.CACHE_INDEX_UNSUPPORTED,
+        SkipReason.CACHE_INDEX_MIXED,
         SkipReason.MEDIA_TYPES_EXHAUSTED,
         SkipReason.REFERENCES_TOO_DEEP,
         SkipReason.REFERENCES_TOO_LARGE,
+    }
+)
+
+# What the registry's own import passes over with a warning; at anything else it stops, and so does a strict one.
+TOLERATED = frozenset(
+    {
+        SkipReason.TAG_LINK_MISSING,
+        SkipReason.TAG_WITHOUT_MANIFEST,
+        SkipReason.MANIFEST_MISSING,
+        SkipReason.MANIFEST_EMPTY,
+        SkipReason.SCHEMA_UNSUPPORTED,
+        SkipReason.CONFIG_MISSING,
+        SkipReason.LAYER_MISSING,
+        SkipReason.CHILD_MISSING,
+        SkipReason.SUBJECT_MISSING,
+        SkipReason.DIGEST_INVALID,
+        SkipReason.DIGEST_UNSUPPORTED,
+        SkipReason.PATH_NOT_FOUND,
     }
 )
 
@@ -152,6 +175,7 @@ class RepositoryPart:
 class BlobPart:
     """The blobs below one prefix of common storage."""
 
+    prefix: str
     blobs: tuple[Blob, ...] = ()
     skips: tuple[Skip, ...] = ()
 

@@ -1,13 +1,11 @@
-"""What one import did: collected while it runs, for its row in import_statistics and for its report."""
+"""What one import did, for its row in import_statistics and for its report."""
 
 import enum
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from metadata_import.records import FAULTS, BlobPart, RepositoryPart, Skip, SkipReason, Written
+from metadata_import.records import FAULTS, Skip, SkipReason
 
 
 class Step(enum.StrEnum):
@@ -16,6 +14,50 @@ class Step(enum.StrEnum):
     PRE_IMPORT = "pre_import"  # repositories and the manifests that tags name
     TAG_IMPORT = "tag_import"  # the tags
     BLOB_IMPORT = "blob_import"  # whatever else common storage holds
+
+
+class ImportKind(enum.StrEnum):
+    """What one item of a run is."""
+
+    REPOSITORY = "repository"
+    BLOB_PREFIX = "blob_prefix"  # a directory of common storage
+
+
+class Mode(enum.StrEnum):
+    """Which steps a run takes."""
+
+    FULL = "full"
+    PRE_IMPORT = "step one"
+    ALL_REPOSITORIES = "step two"
+    COMMON_BLOBS = "step three"
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Return its steps in their order."""
+        return {
+            Mode.FULL: tuple(Step),
+            Mode.PRE_IMPORT: (Step.PRE_IMPORT,),
+            Mode.ALL_REPOSITORIES: (Step.TAG_IMPORT,),
+            Mode.COMMON_BLOBS: (Step.BLOB_IMPORT,),
+        }[self]
+
+    @property
+    def kinds(self) -> tuple[ImportKind, ...]:
+        """Return what is gone through, in order: a full run reads each repository once, for both of its steps."""
+        kinds = [_KINDS[step] for step in self.steps]
+        return tuple(dict.fromkeys(kinds))
+
+    @property
+    def writes_tags(self) -> bool:
+        """Tell whether tags are written, and with them the mark that a database manages the storage."""
+        return Step.TAG_IMPORT in self.steps
+
+
+_KINDS = {
+    Step.PRE_IMPORT: ImportKind.REPOSITORY,
+    Step.TAG_IMPORT: ImportKind.REPOSITORY,
+    Step.BLOB_IMPORT: ImportKind.BLOB_PREFIX,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,59 +70,65 @@ class Counts:
     blobs: int = 0
     blobs_size_bytes: int = 0
 
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return both together."""
+        return Counts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        """Return what came after the other."""
+        return Counts(*(getattr(self, each.name) - getattr(other, each.name) for each in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """When a step ran; a failed one has an error and an end."""
+    """When a step ran, over all attempts; a failed one has an error and an end."""
 
     step: Step
     started_at: datetime
     finished_at: datetime | None = None
     error: str | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Return how long the step ran."""
-        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else 0.0
+    seconds: float = 0.0  # of this attempt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What one finished import did."""
+    """What one import did; it counts the attempts before, but rates and seconds are those of the last one."""
 
     storage_driver: str
+    root: str
+    mode: Mode
     dry_run: bool
+    attempts: int
     started_at: datetime
     finished_at: datetime
+    seconds: float
     steps: tuple[StepTimes, ...]
     counts: Counts
+    newly_counted: Counts
     inserted_rows: dict[str, int]  # by table
     skips: tuple[Skip, ...]
+    recent_repositories: int = 0  # left alone, since an earlier run has them
     table_rows: dict[str, int] | None = None  # by table, where they were asked for
     warnings: tuple[str, ...] = ()
     is_marked: bool = False  # whether the storage now says that a database manages it
 
     @property
-    def seconds(self) -> float:
-        """Return how long the whole run took."""
-        return (self.finished_at - self.started_at).total_seconds()
-
-    @property
     def rates(self) -> dict[str, float]:
         """Return how many were visited per second, within the step that visits them."""
         seconds = {times.step: times.seconds for times in self.steps}
-        of_step = {
-            "repositories": (self.counts.repositories, Step.TAG_IMPORT),
-            "tags": (self.counts.tags, Step.TAG_IMPORT),
-            "manifests": (self.counts.manifests, Step.TAG_IMPORT),
-            "blobs": (self.counts.blobs, Step.BLOB_IMPORT),
+        of_repositories = seconds.get(Step.TAG_IMPORT, seconds.get(Step.PRE_IMPORT, 0.0))
+        return {
+            "repositories": _rate(self.newly_counted.repositories, of_repositories),
+            "tags": _rate(self.newly_counted.tags, of_repositories),
+            "manifests": _rate(self.newly_counted.manifests, of_repositories),
+            "blobs": _rate(self.newly_counted.blobs, seconds.get(Step.BLOB_IMPORT, 0.0)),
         }
-        return {name: _rate(count, seconds.get(step, 0.0)) for name, (count, step) in of_step.items()}
 
     @property
     def faults(self) -> int:
         """Return how many items were left out though they may be sound; all of them where no tag is left."""
-        if self.skips and not self.counts.tags:
+        nothing_left = not (self.counts.tags or self.recent_repositories)
+        if self.mode is not Mode.COMMON_BLOBS and self.skips and nothing_left:
             return len(self.skips)
         return sum(skip.reason in FAULTS for skip in self.skips)
 
@@ -90,86 +138,6 @@ class ImportReport:
         for skip in self.skips:
             groups.setdefault(skip.reason, []).append(skip)
         return dict(sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])))
-
-
-class Statistics:
-    """Collects what one run does."""
-
-    def __init__(self, *, storage_driver: str, dry_run: bool, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
-        self._storage_driver, self._dry_run = storage_driver, dry_run
-        self._started_at = clock()
-        self._steps: dict[Step, StepTimes] = {}
-        self._counted: Counter[str] = Counter()
-        self._inserted_rows: Counter[str] = Counter()
-        # One child of two indexes is read, and found wanting, twice: a dict keeps the first of equals.
-        self._skips: dict[tuple[SkipReason, str], Skip] = {}
-        self._repository: str | None = None
-        self._tagged: set[str] = set()
-
-    def start(self, *steps: Step) -> None:
-        """Note that these steps run from now on, side by side."""
-        self._steps |= {step: StepTimes(step, self._clock()) for step in steps}
-
-    def finish(self, *, error: str | None = None) -> None:
-        """Note that the running steps ended, by this error if there is one; between steps the last one gets it."""
-        running = [step for step, times in self._steps.items() if times.finished_at is None]
-        for step, times in self._steps.items():
-            if step in running or (error and not running and step is [*self._steps][-1]):
-                self._steps[step] = StepTimes(step, times.started_at, self._clock(), error)
-
-    def add_repositories(self, parts: Sequence[RepositoryPart], written: Written) -> None:
-        """Count parts that were written."""
-        lost = sum(skip.reason is SkipReason.TAG_WITHOUT_MANIFEST for skip in written.skips)
-        for part in parts:
-            self._begin_repository(part.path)
-            digests = {tag.digest for tag in part.tags}
-            self._counted["manifests"] += len(digests - self._tagged)
-            self._tagged |= digests
-            self._counted["tags"] += len(part.tags)
-            self.add_skips(part.skips)
-        self._counted["tags"] -= lost
-        self._add_written(written)
-
-    def add_blobs(self, parts: Sequence[BlobPart], written: Written) -> None:
-        """Count blobs that were found, new to the database or not."""
-        for part in parts:
-            self._counted["blobs"] += len(part.blobs)
-            self._counted["blobs_size_bytes"] += sum(blob.size for blob in part.blobs)
-            self.add_skips(part.skips)
-        self._add_written(written)
-
-    def add_skips(self, skips: Iterable[Skip]) -> None:
-        """Remember what was left out, each item once for each reason."""
-        for skip in skips:
-            self._skips.setdefault((skip.reason, skip.path), _printable(skip))
-
-    def report(
-        self, *, warnings: Sequence[str] = (), table_rows: dict[str, int] | None = None, is_marked: bool = False
-    ) -> ImportReport:
-        """Return the report of the run as it is now."""
-        return ImportReport(
-            storage_driver=self._storage_driver,
-            dry_run=self._dry_run,
-            started_at=self._started_at,
-            finished_at=self._clock(),
-            steps=tuple(self._steps.values()),
-            counts=Counts(**self._counted),
-            inserted_rows=dict(self._inserted_rows),
-            skips=tuple(self._skips.values()),
-            table_rows=table_rows,
-            warnings=tuple(warnings),
-            is_marked=is_marked,
-        )
-
-    def _begin_repository(self, path: str) -> None:
-        if path != self._repository:
-            self._repository, self._tagged = path, set()
-            self._counted["repositories"] += 1
-
-    def _add_written(self, written: Written) -> None:
-        self._inserted_rows.update(written.rows)
-        self.add_skips(written.skips)
 
 
 def statistics_row(report: ImportReport) -> dict[str, Any]:
@@ -194,12 +162,3 @@ def statistics_row(report: ImportReport) -> dict[str, Any]:
 
 def _rate(count: int, seconds: float) -> float:
     return round(count / seconds, 1) if seconds > 0 else 0.0
-
-
-def _printable(skip: Skip) -> Skip:
-    """File names need not be text: spell out what is none, so that a report can be written anywhere."""
-    return Skip(skip.reason, _escaped(skip.path), _escaped(skip.detail))
-
-
-def _escaped(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

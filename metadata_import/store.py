@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
 from metadata_import import layout
-from metadata_import.incoming import IncomingRows, media_types_of
+from metadata_import.incoming import IncomingRows, blobs_of, media_types_of
 from metadata_import.manifests import OCTET_STREAM
 from metadata_import.media_types import MediaTypes
 from metadata_import.records import Blob, RepositoryPart, Skip, SkipReason, Written
@@ -29,10 +29,10 @@ INSERT_STATISTICS = "INSERT INTO import_statistics ({columns}) VALUES ({values})
 # turned into a join.
 INSERT_NAMESPACES = """
     INSERT INTO top_level_namespaces (name)
-    SELECT DISTINCT i.namespace
-    FROM incoming_repositories i
-    WHERE NOT EXISTS (SELECT FROM top_level_namespaces n WHERE n.name = i.namespace OFFSET 0)
-    ORDER BY i.namespace
+    SELECT i.name
+    FROM unnest(%(names)s::text[]) AS i (name)
+    WHERE NOT EXISTS (SELECT FROM top_level_namespaces n WHERE n.name = i.name OFFSET 0)
+    ORDER BY i.name
     ON CONFLICT (name) DO NOTHING
 """
 REVIVE_REPOSITORIES = """
@@ -57,16 +57,16 @@ FIND_REPOSITORIES = """
 # Ordered by digest: two writers that meet wait for each other instead of deadlocking.
 INSERT_BLOBS = """
     INSERT INTO blobs (digest, size, media_type_id)
-    SELECT DISTINCT ON (i.digest) i.digest, i.size, %(media_type_id)s
+    SELECT i.digest, i.size, %(media_type_id)s
     FROM incoming_blobs i
     WHERE NOT EXISTS (SELECT FROM blobs b WHERE b.digest = i.digest OFFSET 0)
-    ORDER BY i.digest, i.position
+    ORDER BY i.digest
     ON CONFLICT (digest) DO NOTHING
 """
 INSERT_REPOSITORY_BLOBS = """
     INSERT INTO repository_blobs (top_level_namespace_id, repository_id, blob_digest)
     SELECT r.namespace_id, r.repository_id, i.digest
-    FROM incoming_blobs i
+    FROM incoming_repository_blobs i
     JOIN incoming_repositories r USING (repository)
     WHERE NOT EXISTS (
         SELECT FROM repository_blobs b
@@ -177,6 +177,20 @@ PUBLISH_REPOSITORIES = """
     UPDATE repositories
     SET last_published_at = %(published_at)s
     WHERE path = ANY (ARRAY(SELECT i.path FROM incoming_repositories i WHERE i.is_finished))
+        AND (%(again)s OR last_published_at IS NULL)
+"""
+# Which of these tags name a manifest that the database does not hold, by repository.
+FIND_UNKNOWN = """
+    SELECT DISTINCT i.path
+    FROM unnest(%(paths)s::text[], %(digests)s::bytea[]) AS i (path, digest)
+    WHERE NOT EXISTS (
+        SELECT FROM manifests m
+        WHERE (m.top_level_namespace_id, m.repository_id) = (
+                SELECT r.top_level_namespace_id, r.id FROM repositories r WHERE r.path = i.path
+            )
+            AND m.digest = i.digest
+        OFFSET 0
+    )
 """
 # Tags that have no row after the write: what they name was refused. Asked only when the counts differ.
 FIND_LOST_TAGS = """
@@ -205,9 +219,9 @@ FIRST_ANALYZE_ROWS = 5_000  # and again whenever as many have been added as ther
 class Store:
     """Writes records to one database."""
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, *, dynamic_media_types: bool = True) -> None:
         self._connection = connection
-        self._media_types = MediaTypes(connection)
+        self._media_types = MediaTypes(connection, dynamic=dynamic_media_types)
         self._rows_written, self._next_analyze = 0, FIRST_ANALYZE_ROWS
 
     def is_tags_table_empty(self) -> bool:
@@ -221,28 +235,55 @@ class Store:
             for table in COUNTED_TABLES
         }
 
-    def write_repositories(self, parts: Sequence[RepositoryPart], *, published_at: datetime) -> Written:
-        """Write these parts and all that they hold; a repository that is finished was published at that time.
+    def find_unknown(self, parts: Sequence[RepositoryPart]) -> set[str]:
+        """Return the repositories among these with a tag whose manifest is not in the database."""
+        named = {(part.path, tag.digest) for part in parts for tag in part.tags}
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                FIND_UNKNOWN,
+                {
+                    "paths": [path for path, _ in named],
+                    "digests": [layout.encode_digest(digest) for _, digest in named],
+                },
+            )
+            return {path for (path,) in cursor.fetchall()}
+
+    def write_shared(self, parts: Sequence[RepositoryPart]) -> dict[str, int]:
+        """Write what these parts share with any other: namespaces, blobs, media types; return the rows by table.
+
+        Kept apart so that its transaction is short: whoever meets one of these rows waits for the end of it. All
+        writers take them in the same order.
+        """
+        media_type_ids = self._media_types.resolve(media_types_of(parts))
+        incoming = IncomingRows()
+        incoming.add_blobs(blobs_of(parts, media_type_ids=media_type_ids))
+        incoming.copy(self._connection)
+        return {
+            "top_level_namespaces": self._run(INSERT_NAMESPACES, names=sorted({part.namespace for part in parts})),
+            "blobs": self._run(INSERT_BLOBS, media_type_id=media_type_ids[OCTET_STREAM]),
+        }
+
+    def write_repositories(
+        self, parts: Sequence[RepositoryPart], *, published_at: datetime, publish_again: bool = True
+    ) -> Written:
+        """Write these parts, what they share being there; a repository that is finished was published at that time.
 
         A manifest that no media type can be given to is left out and reported, as are the tags on it.
         """
         media_type_ids = self._media_types.resolve(media_types_of(parts))
-        incoming = IncomingRows()
+        incoming = IncomingRows(missing_reason=self._media_types.missing_reason)
         incoming.add_parts(parts, media_type_ids=media_type_ids)
         incoming.copy(self._connection)
-        rows = {"top_level_namespaces": self._run(INSERT_NAMESPACES)}
         self._run(REVIVE_REPOSITORIES)
-        rows["repositories"] = self._run(INSERT_REPOSITORIES)
+        rows = {"repositories": self._run(INSERT_REPOSITORIES)}
         self._run(FIND_REPOSITORIES)
-        rows["blobs"] = self._run(INSERT_BLOBS, media_type_id=media_type_ids[OCTET_STREAM])
         rows["repository_blobs"] = self._run(INSERT_REPOSITORY_BLOBS)
         rows["manifests"] = sum(self._run(INSERT_MANIFESTS, level=level) for level in incoming.levels)
         self._run(FIND_MANIFESTS)
         rows["layers"] = self._run(INSERT_LAYERS)
         rows["manifest_references"] = self._run(INSERT_REFERENCES)
         rows["tags"] = self._run(INSERT_TAGS)
-        self._run(PUBLISH_REPOSITORIES, published_at=published_at)
-        self._analyze_when_grown(sum(rows.values()))
+        self._run(PUBLISH_REPOSITORIES, published_at=published_at, again=publish_again)
         return Written(rows, tuple(incoming.skips + self._lost_tags(incoming, written=rows["tags"])))
 
     def write_blobs(self, blobs: Iterable[Blob]) -> Written:
@@ -253,6 +294,13 @@ class Store:
         incoming.copy(self._connection)
         return Written({"blobs": self._run(INSERT_BLOBS, media_type_id=media_type_ids[OCTET_STREAM])})
 
+    def analyze_when_grown(self, rows: int) -> None:
+        """Let PostgreSQL look at its tables again when they have doubled since. Best outside of a long transaction."""
+        self._rows_written += rows
+        if self._rows_written >= self._next_analyze:
+            self._next_analyze = 2 * self._rows_written
+            self._run(ANALYZE_TABLES)
+
     def write_statistics(self, row: Mapping[str, Any]) -> None:
         """Add the row of one run."""
         statement = sql.SQL(INSERT_STATISTICS).format(
@@ -260,12 +308,6 @@ class Store:
             values=sql.SQL(", ").join(map(sql.Placeholder, row)),
         )
         self._run(statement, **row)
-
-    def _analyze_when_grown(self, rows: int) -> None:
-        self._rows_written += rows
-        if self._rows_written >= self._next_analyze:
-            self._next_analyze = 2 * self._rows_written
-            self._run(ANALYZE_TABLES)
 
     def _lost_tags(self, incoming: IncomingRows, *, written: int) -> list[Skip]:
         if written >= len(incoming.rows["incoming_tags"]):

@@ -45,6 +45,8 @@ EMPTY_TABLES = f"""
     DELETE FROM registry_admin.background_migration_controls;
     DELETE FROM registry_admin.background_migration_events;
     DELETE FROM registry_admin.background_migration_job_progress;
+    TRUNCATE registry_admin.import_runs, registry_admin.import_items, registry_admin.import_batches,
+        registry_admin.import_skips, registry_admin.import_leases;
     DELETE FROM media_types WHERE id NOT IN (SELECT id FROM media_types ORDER BY id LIMIT 103);
 """
 _numbers = itertools.count(1)

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from django.utils.module_loading import import_string
 
-from metadata_import.errors import UnknownStorageDriverError
+from metadata_import.refusals import UnknownStorageDriverError
 from metadata_import.storage.base import StorageDriver
 
 STORAGE_DRIVERS = {

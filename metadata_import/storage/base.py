@@ -23,13 +23,15 @@ class Entry:
     name: str
     is_directory: bool
     is_symbolic_link: bool = False
+    size: int | None = None  # of a regular file, as the listing tells it
 
 
 class StorageDriver(Protocol):
     """Reads and writes whole files below one root, and never leaves it.
 
-    Every method raises PathNotFoundError where nothing of the wanted kind is at the path, and another
-    StorageError for all other failures. Methods may be called from many threads at once.
+    Every method raises PathNotFoundError where no regular file or no directory is at the path, as wanted, and
+    another StorageError for all other failures. Methods may be called from many threads at once. Where directories
+    exist only as the beginnings of names, an empty one does not exist, save the root.
     """
 
     name: str
@@ -41,8 +43,11 @@ class StorageDriver(Protocol):
     def read(self, path: str, *, limit: int) -> bytes:
         """Return a file's bytes; raises FileTooLargeError when there are more than the limit."""
 
-    def list(self, path: str) -> list[Entry]:
-        """Return a directory's children, sorted by name."""
+    def list(self, path: str) -> Iterator[Entry]:
+        """Yield a directory's children, sorted by name; a storage that lists in pages asks for them as they are used.
+
+        Errors come with the step that meets them, so with the first one where there is no directory.
+        """
 
     def walk(self, path: str, *, on_error: Callable[[str, StorageError], None]) -> Iterator[FileInfo]:
         """Yield every file below a directory, at any depth, in no certain order.

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Database
-from tests.e2e.registry import Registry, push_sample, require_programs, running_registry
+from tests.e2e.registry import OCI_IMAGE, TINY_IMAGE, Registry, push_sample, require_programs, running_registry
 
 pytestmark = pytest.mark.e2e
 
@@ -132,6 +132,36 @@ def test_the_database_says_what_the_registry_says(registry, database):
         payload = tagged["group/app", "1.0"][1]
         assert inspected["Digest"] == tagged["group/app", "1.0"][0]
         assert inspected["Layers"] == [layer for layer, _size, _type in layers_of(connection, "group/app", payload)]
+
+    compared = run_import(registry.root, database, "--verify")
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+def test_signatures_come_along_and_steps_make_a_whole(registry, database):
+    registry.put_tags("signed", "v1")
+    content = {
+        **json.loads(TINY_IMAGE),
+        "artifactType": "application/vnd.example.signature",
+        "subject": {"mediaType": OCI_IMAGE, "digest": digest(TINY_IMAGE), "size": len(TINY_IMAGE)},
+    }
+    signature = json.dumps(content).encode()
+    registry.put_manifest("signed", digest(signature), signature, media_type=OCI_IMAGE)
+    (registry.root / "docker/registry/lockfiles/database-in-use").unlink(missing_ok=True)
+    for step in ("--step-one", "--step-two", "--step-three"):
+        done = run_import(registry.root, database, step)
+        assert done.returncode == 0, done.stderr
+    with database.connect() as connection:
+        found = connection.execute(
+            """
+            SELECT s.payload, a.media_type
+            FROM manifests m
+            JOIN manifests s ON s.id = m.subject_id AND s.repository_id = m.repository_id
+            JOIN media_types a ON a.id = m.artifact_media_type_id
+            """
+        ).fetchall()
+    assert found == [(TINY_IMAGE, "application/vnd.example.signature")]
+    compared = run_import(registry.root, database, "--verify")
+    assert compared.returncode == 0, compared.stdout + compared.stderr
 
 
 def test_a_second_import_is_refused_before_it_touches_anything(registry_tree, database):

@@ -8,22 +8,21 @@ import pytest
 from django.db import DataError, OperationalError, connections
 from django.test.utils import CaptureQueriesContext
 
-from metadata_import import importer
-from metadata_import.errors import (
+from metadata_import import importer, worker
+from metadata_import.errors import StorageError, UnmarkedStorageError
+from metadata_import.importer import ImportOptions, Progress, import_registry
+from metadata_import.records import SkipReason
+from metadata_import.refusals import (
     AlreadyImportedError,
     DatabaseLockError,
     NotARegistryError,
     PendingMigrationsError,
     ReadOnlyStorageError,
     RefusedError,
-    StorageError,
-    UnmarkedStorageError,
     UnreadableRootError,
     WrongRootError,
 )
-from metadata_import.importer import ImportOptions, Progress, import_registry
-from metadata_import.records import SkipReason
-from metadata_import.statistics import ImportReport, Step
+from metadata_import.statistics import ImportKind, ImportReport
 from metadata_import.storage.filesystem import FilesystemDriver
 from metadata_import.store import Store
 from tests.metadata_import.trees import Tree, digest_of, stored, write
@@ -66,6 +65,12 @@ def rows(statement: str) -> list[tuple]:
     with connections["registry"].cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchall()
+
+
+def locks(root: Path) -> set[str]:
+    """Return the names of the lock files."""
+    directory = root / "docker/registry/lockfiles"
+    return {path.name for path in directory.iterdir()} if directory.is_dir() else set()
 
 
 def table_sizes() -> dict[str, int]:
@@ -163,9 +168,9 @@ def as_set(found: list[tuple]) -> set[tuple]:
 # --- Runs that finish --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weight", [1, importer.BATCH_WEIGHT_BYTES])
+@pytest.mark.parametrize("weight", [1, worker.BATCH_WEIGHT_BYTES])
 def test_a_full_run_writes_what_the_tree_means(registry_tree, monkeypatch, weight):
-    monkeypatch.setattr(importer, "BATCH_WEIGHT_BYTES", weight)
+    monkeypatch.setattr(worker, "BATCH_WEIGHT_BYTES", weight)
     report = run(registry_tree)
     expected = expected_rows(registry_tree)
     for name, statement in ACTUAL_ROWS.items():
@@ -271,7 +276,7 @@ def test_what_may_be_sound_and_is_left_out_keeps_the_storage_from_being_marked(t
     report = run(tree.root)
     assert report.faults > 0
     assert not report.is_marked
-    assert not (tree.root / "docker/registry/lockfiles").exists()
+    assert locks(tree.root) == {"filesystem-in-use"}
 
 
 @pytest.mark.parametrize("name", ["database-in-use", "filesystem-in-use"])
@@ -285,14 +290,14 @@ def test_a_directory_in_place_of_a_lock_file_is_refused_at_once(registry_tree, n
 def test_progress_begins_before_anything_is_read(registry_tree):
     seen = []
     run(registry_tree, on_progress=seen.append)
-    assert seen[0] == importer.Progress(Step.TAG_IMPORT, 0, 5)
+    assert seen[0] == importer.Progress(ImportKind.REPOSITORY, 0, 5)
 
 
 def test_what_is_slow_to_read_is_written_all_the_same(registry_tree, monkeypatch):
-    monkeypatch.setattr(importer, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "BATCH_SECONDS", 0.0)
     seen = []
     run(registry_tree, on_progress=seen.append)
-    assert [each.done for each in seen if each.step is Step.TAG_IMPORT] == [0, 1, 2, 3, 4, 5]
+    assert [each.done for each in seen if each.kind is ImportKind.REPOSITORY] == [0, 1, 2, 3, 4, 5]
 
 
 def test_an_empty_registry_is_imported_without_a_warning(tree):
@@ -332,9 +337,9 @@ def test_a_dry_run_reports_the_same_and_leaves_nothing(registry_tree):
 def test_progress_reaches_its_total_in_both_steps(registry_tree):
     seen: list[Progress] = []
     run(registry_tree, on_progress=seen.append)
-    last = {progress.step: progress for progress in seen}
-    assert (last[Step.TAG_IMPORT].done, last[Step.TAG_IMPORT].total) == (5, 5)
-    assert last[Step.BLOB_IMPORT].done == last[Step.BLOB_IMPORT].total > 0
+    last = {progress.kind: progress for progress in seen}
+    assert (last[ImportKind.REPOSITORY].done, last[ImportKind.REPOSITORY].total) == (5, 5)
+    assert last[ImportKind.BLOB_PREFIX].done == last[ImportKind.BLOB_PREFIX].total > 0
 
 
 def test_the_number_of_statements_does_not_grow_with_tags_or_layers(tree, connection):
@@ -451,8 +456,7 @@ def test_a_failure_midway_keeps_committed_batches_and_the_lock_files(tree, monke
     for number in range(4):
         tree.image(f"a{number}", tag="t")
     write(tree.root / "docker/registry/lockfiles/filesystem-in-use", b'{"version":1}')
-    monkeypatch.setattr(importer, "BATCH_WEIGHT_BYTES", 1)
-    files = tree.files()
+    monkeypatch.setattr(worker, "BATCH_WEIGHT_BYTES", 1)
     original, calls = Store.write_repositories, []
 
     def fail_at_the_third(self, parts, **more):
@@ -466,7 +470,7 @@ def test_a_failure_midway_keeps_committed_batches_and_the_lock_files(tree, monke
     with pytest.raises(type(error)):
         run(tree.root)
     assert rows("SELECT path FROM repositories ORDER BY 1") == [("a0",), ("a1",)]
-    assert tree.files() == files
+    assert locks(tree.root) == {"filesystem-in-use"}
     ((message, repositories, blob_import),) = rows(
         "SELECT tag_import_error, repositories_count, blob_import FROM import_statistics"
     )

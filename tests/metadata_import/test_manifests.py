@@ -83,9 +83,102 @@ def test_without_a_media_type_an_array_of_manifests_makes_an_index():
     assert parse_manifest(image(mediaType=None, manifests=None)).media_type == OCI_IMAGE
 
 
+def test_keys_are_taken_in_any_case():
+    payload = image(platform={"os": "linux"}, annotations={"Size": "not a key"})
+    for usual, odd in {
+        "schemaVersion": "SCHEMAVERSION",
+        "layers": "Layers",
+        "digest": "Digest",
+        "size": "SIZE",
+    }.items():
+        payload = payload.replace(f'"{usual}"'.encode(), f'"{odd}"'.encode())
+    parsed = parse_manifest(payload)
+    assert [(layer.digest, layer.size) for layer in parsed.layers] == [("sha256:a", 10), ("sha256:b", 10)]
+    assert (parsed.config.digest, parsed.total_size) == ("sha256:c", 20 + 7 + len(payload))
+
+
 def test_subject_and_artifact_type_are_kept():
     parsed = parse_manifest(image(subject={"digest": "sha256:s", "size": 1}, artifactType="application/x"))
     assert (parsed.subject, parsed.artifact_media_type) == ("sha256:s", "application/x")
+
+
+# --- BuildKit caches ---------------------------------------------------------------------------------------------
+
+CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
+CACHE_ENTRIES = [
+    {"mediaType": OCI_LAYER, "digest": "sha256:l1", "size": 10, "annotations": {"z": "<&>", "a": "\u2028é"}},
+    {"mediaType": CACHE_CONFIG, "digest": "sha256:old", "size": 1},
+    {"mediaType": OCI_LAYER, "digest": "sha256:l2", "size": 0, "urls": ["https://x/"], "platform": {"os": "linux"}},
+    {"mediaType": CACHE_CONFIG, "digest": "sha256:cfg", "size": 3},
+]
+# What Go's encoder makes of these entries as an image, typed out.
+CACHE_AS_IMAGE = r"""{
+   "schemaVersion": 2,
+   "mediaType": "application/vnd.oci.image.manifest.v1+json",
+   "config": {
+      "mediaType": "application/vnd.buildkit.cacheconfig.v0",
+      "size": 3,
+      "digest": "sha256:cfg"
+   },
+   "layers": [
+      {
+         "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+         "size": 10,
+         "digest": "sha256:l1",
+         "annotations": {
+            "a": "\u2028é",
+            "z": "\u003c\u0026\u003e"
+         }
+      },
+      {
+         "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+         "digest": "sha256:l2",
+         "urls": [
+            "https://x/"
+         ]
+      }
+   ]
+}"""
+CACHE_WITHOUT_LAYERS = r"""{
+   "schemaVersion": 2,
+   "mediaType": "application/vnd.oci.image.manifest.v1+json",
+   "config": {
+      "mediaType": "application/vnd.buildkit.cacheconfig.v0",
+      "size": 3,
+      "digest": "sha256:cfg"
+   },
+   "layers": null
+}"""
+
+
+def cache(entries):
+    return encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+
+
+def test_a_cache_is_an_image_that_does_not_conform():
+    parsed = parse_manifest(cache(CACHE_ENTRIES))
+    assert (parsed.media_type, parsed.non_conformant, parsed.children) == (OCI_IMAGE, True, ())
+    assert (parsed.config.digest, parsed.config.media_type) == ("sha256:cfg", CACHE_CONFIG)
+    assert [layer.digest for layer in parsed.layers] == ["sha256:l1", "sha256:l2"]
+    assert parsed.total_size == 10 + 3 + len(CACHE_AS_IMAGE.encode())
+
+
+def test_a_cache_without_layers_has_the_size_of_an_image_without():
+    assert parse_manifest(cache(CACHE_ENTRIES[3:])).total_size == 3 + len(CACHE_WITHOUT_LAYERS)
+
+
+def test_blobs_without_a_cache_configuration_are_children_of_an_index():
+    parsed = parse_manifest(cache(CACHE_ENTRIES[:1]))
+    assert (parsed.media_type, parsed.children, parsed.non_conformant) == (OCI_INDEX, ("sha256:l1",), False)
+
+
+@pytest.mark.parametrize("media_type", [OCI_IMAGE, DOCKER_IMAGE, DOCKER_LIST])
+def test_a_cache_that_lists_manifests_too_is_left_out(media_type):
+    entries = [*CACHE_ENTRIES, {"mediaType": media_type, "digest": "sha256:m", "size": 1}]
+    assert reason_for(cache(entries)) is SkipReason.CACHE_INDEX_MIXED
+
+
+# --- Odd payloads -------------------------------------------------------------------------------------------------
 
 
 def test_a_layer_keeps_its_place_under_a_type_that_cannot_be_stored():
@@ -107,8 +200,8 @@ def test_a_layer_keeps_its_place_under_a_type_that_cannot_be_stored():
         (image(config={**CONFIG, "size": 2**63 - 1}), SkipReason.MANIFEST_MALFORMED),
         (image(config={**CONFIG, "mediaType": ""}), SkipReason.MEDIA_TYPE_INVALID),
         (image(config={**CONFIG, "mediaType": "x" * 256}), SkipReason.MEDIA_TYPE_INVALID),
-        (b'{"schemaVersion":1}', SkipReason.MANIFEST_UNSUPPORTED),
-        (b"{}", SkipReason.MANIFEST_UNSUPPORTED),
+        (b'{"schemaVersion":1}', SkipReason.SCHEMA_UNSUPPORTED),
+        (b"{}", SkipReason.SCHEMA_UNSUPPORTED),
         (image(mediaType="application/vnd.oci.artifact.manifest.v1+json"), SkipReason.MANIFEST_UNSUPPORTED),
     ],
 )

@@ -1,30 +1,33 @@
 """One conformance suite that every storage driver passes, and what only the filesystem must do."""
 
 import os
+import socket
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from metadata_import.errors import (
-    FileTooLargeError,
-    OutsideRootError,
-    PathNotFoundError,
-    StorageError,
-    UnknownStorageDriverError,
-)
+from metadata_import.errors import FileTooLargeError, OutsideRootError, PathNotFoundError, StorageError
+from metadata_import.refusals import UnknownStorageDriverError
 from metadata_import.storage import STORAGE_DRIVERS, open_driver
-from metadata_import.storage.base import StorageDriver
+from metadata_import.storage.base import Entry, StorageDriver
 from metadata_import.storage.filesystem import FilesystemDriver
+from tests.fakes import MemoryDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
-@pytest.fixture(params=sorted(STORAGE_DRIVERS))
+@pytest.fixture(params=sorted([*STORAGE_DRIVERS, "memory"]))
 def driver(request, tmp_path) -> StorageDriver:
     """An open driver over an empty root, of each kind in turn."""
-    makers: dict[str, Callable[[], StorageDriver]] = {"filesystem": lambda: open_driver("filesystem", root=tmp_path)}
+    makers: dict[str, Callable[[], StorageDriver]] = {
+        "filesystem": lambda: open_driver("filesystem", root=tmp_path),
+        "memory": MemoryDriver,
+    }
     return makers[request.param]()
 
 
@@ -72,7 +75,7 @@ def test_reading_where_no_file_is_raises_path_not_found(driver, path):
 def test_listing_where_no_directory_is_raises_path_not_found(driver, path):
     driver.put("a/file", b"")
     with pytest.raises(PathNotFoundError):
-        driver.list(path)
+        list(driver.list(path))
     with pytest.raises(PathNotFoundError):
         list(driver.walk(path, on_error=ignore))
 
@@ -80,8 +83,45 @@ def test_listing_where_no_directory_is_raises_path_not_found(driver, path):
 def test_a_list_holds_the_children_sorted(driver):
     for path in ("d/b/file", "d/a", "d/C/x/y", "e"):
         driver.put(path, b"")
-    assert [(entry.name, entry.is_directory) for entry in driver.list("d")] == [("C", True), ("a", False), ("b", True)]
-    assert [entry.name for entry in driver.list("")] == ["d", "e"]
+    assert list(driver.list("d")) == [Entry("C", True), Entry("a", False, size=0), Entry("b", True)]
+    assert list(driver.list("")) == [Entry("d", True), Entry("e", False, size=0)]
+
+
+def test_an_empty_root_can_be_listed(driver):
+    assert list(driver.list("")) == []
+
+
+def test_a_list_tells_the_sizes_of_files(driver):
+    for name in ("a", "bb", "ccc"):
+        driver.put(f"d/{name}", name.encode())
+    assert [(entry.name, entry.size) for entry in driver.list("d")] == [("a", 1), ("bb", 2), ("ccc", 3)]
+
+
+def test_a_long_list_is_complete_and_sorted(driver):
+    names = [f"{number:04}" for number in range(2500)]
+    for name in reversed(names):
+        driver.put(f"d/{name}/link", b"")
+    assert [entry.name for entry in driver.list("d")] == names
+
+
+def test_many_threads_may_read_at_once(driver):
+    paths = [f"d/{number}" for number in range(50)]
+    for path in paths:
+        driver.put(path, path.encode())
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda path: driver.read(path, limit=10), paths)) == [path.encode() for path in paths]
+
+
+@pytest.mark.parametrize("path", ["missing", "a/file/below"])
+def test_nothing_has_no_status(driver, path):
+    driver.put("a/file", b"")
+    with pytest.raises(PathNotFoundError):
+        driver.stat(path)
+
+
+def test_a_directory_has_a_status(driver):
+    driver.put("a/b/file", b"")
+    assert driver.stat("a/b").is_directory
 
 
 def test_a_walk_yields_every_file_at_any_depth_with_its_size(driver):
@@ -153,7 +193,7 @@ def test_nothing_below_a_linked_directory_outside_is_reached(root, filesystem):
     for call in (
         lambda: filesystem.read("linked/data", limit=10),
         lambda: filesystem.stat("linked/data"),
-        lambda: filesystem.list("linked"),
+        lambda: list(filesystem.list("linked")),
         lambda: filesystem.put("linked/new", b""),
         lambda: filesystem.put("linked/new/deeper", b""),
         lambda: filesystem.delete("linked/data"),
@@ -197,10 +237,65 @@ def test_the_root_itself_may_be_reached_through_a_link(root, tmp_path):
     assert FilesystemDriver(tmp_path / "alias").read("file", limit=10) == b"content"
 
 
-def test_a_named_pipe_neither_blocks_nor_counts_as_a_file(root, filesystem):
-    os.mkfifo(root / "pipe")
-    with pytest.raises(PathNotFoundError):
-        filesystem.read("pipe", limit=10)
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_socket])
+def test_what_is_neither_file_nor_directory_is_not_there_and_blocks_nobody(root, filesystem, make):
+    make(root / "special")
+    errors: list[str] = []
+    for call in (lambda: filesystem.read("special", limit=10), lambda: filesystem.stat("special")):
+        with pytest.raises(StorageError):
+            call()
+    assert list(filesystem.walk("", on_error=lambda path, _: errors.append(path))) == []
+    assert errors == ["special"]
+    (entry,) = filesystem.list("")
+    assert (entry.is_directory, entry.size) == (False, None)
+
+
+def test_a_device_outside_is_neither_read_nor_taken_for_an_empty_file(root, filesystem):
+    (root / "device").symlink_to("/dev/zero")
+    errors: list[str] = []
+    with pytest.raises(OutsideRootError):
+        filesystem.read("device", limit=10)
+    assert list(filesystem.walk("", on_error=lambda path, _: errors.append(path))) == []
+    assert errors == ["device"]
+
+
+def test_files_without_permission_are_told_from_missing_ones():
+    """Of the superuser nothing is withheld, so that a run as root reads as somebody else meanwhile."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        for name in ("file", "below/file"):
+            FilesystemDriver(directory).put(name, b"secret")
+        (Path(directory) / "file").chmod(0)
+        (Path(directory) / "below").chmod(0)
+        errors: list[str] = []
+        with as_somebody_else():
+            driver = FilesystemDriver(directory)
+            for path in ("file", "below/file"):
+                with pytest.raises(StorageError, match="Permission denied"):
+                    driver.read(path, limit=10)
+            assert [file.path for file in driver.walk("", on_error=lambda path, _: errors.append(path))] == ["file"]
+        (Path(directory) / "below").chmod(0o700)
+    assert errors == ["below"]
+
+
+@contextmanager
+def as_somebody_else() -> "Iterator[None]":
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 def test_names_that_are_no_text_are_listed_and_read(root, filesystem):

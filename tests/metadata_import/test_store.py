@@ -1,6 +1,7 @@
 """Records become rows, in bulk, once."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connections, transaction
@@ -59,8 +60,12 @@ def part(path: str, *manifests: Manifest, tags: dict[str, Manifest] | None = Non
 
 
 def write(store: Store, *parts: RepositoryPart):
+    """Write what is shared, then the rest, as an import does."""
     with transaction.atomic(using="registry"):
-        return store.write_repositories(parts, published_at=PUBLISHED)
+        shared = store.write_shared(parts)
+    with transaction.atomic(using="registry"):
+        written = store.write_repositories(parts, published_at=PUBLISHED)
+    return replace(written, rows={**shared, **written.rows})
 
 
 def rows(statement: str, *values):
@@ -217,10 +222,42 @@ def test_when_ids_run_out_layers_fall_back_and_manifests_are_left_out(store, mon
     assert rows("SELECT count(*) FROM blobs") == [(1,)]
 
 
+def test_blobs_of_a_manifest_that_is_left_out_are_not_written(store, monkeypatch):
+    monkeypatch.setattr(media_types, "CREATED_ID_LIMIT", 0)
+    write(store, part("a", replace(image("odd"), artifact_media_type="application/x.new")))
+    assert (rows("SELECT count(*) FROM blobs"), rows("SELECT count(*) FROM repository_blobs")) == ([(0,)], [(0,)])
+
+
+def test_unknown_media_types_stay_unknown_where_none_is_to_be_created(connection):
+    fixed = Store(connection, dynamic_media_types=False)
+    new_layer = replace(image("layer"), layers=(Layer(digest_of(b"l"), 1, "application/new.layer"),))
+    new_config = replace(image("config"), config=Config(digest_of(b"c"), 1, "application/new.config", b""))
+    written = write(fixed, part("a", new_layer, new_config, tags={"kept": new_layer}))
+    assert [skip.reason for skip in written.skips] == [SkipReason.MEDIA_TYPE_UNKNOWN]
+    assert rows("SELECT t.media_type FROM layers l JOIN media_types t ON t.id = l.media_type_id") == [
+        ("application/octet-stream",)
+    ]
+    assert rows("SELECT count(*) FROM media_types WHERE media_type LIKE 'application/new%%'") == [(0,)]
+
+
+def test_repositories_with_a_tag_on_an_unknown_manifest_are_found(store):
+    one = image("one")
+    write(store, part("a", one), part("b"))
+    parts = [part("a", tags={"t": one}), part("b", tags={"t": one}), part("c", tags={"t": one}), part("d")]
+    assert store.find_unknown(parts) == {"b", "c"}
+
+
+def test_a_repository_is_not_published_again_when_tags_alone_are_written(store):
+    write(store, part("a"))
+    with transaction.atomic(using="registry"):
+        store.write_repositories([part("a")], published_at=PUBLISHED + timedelta(days=1), publish_again=False)
+    assert rows("SELECT last_published_at FROM repositories") == [(PUBLISHED,)]
+
+
 def test_a_media_type_of_a_rolled_back_write_is_created_again(store):
     new = image("one", artifact_media_type="application/x.fresh")
     with transaction.atomic(using="registry"):
-        store.write_repositories([part("a", new)], published_at=PUBLISHED)
+        store.write_shared([part("a", new)])
         transaction.set_rollback(True, using="registry")
     write(store, part("a", new))
     assert rows("SELECT count(*) FROM media_types WHERE media_type = 'application/x.fresh'") == [(1,)]
@@ -229,7 +266,9 @@ def test_a_media_type_of_a_rolled_back_write_is_created_again(store):
 def test_one_transaction_may_write_many_times(store):
     with transaction.atomic(using="registry"):
         for name in ("one", "two"):
-            store.write_repositories([part(name, image(name), tags={"t": image(name)})], published_at=PUBLISHED)
+            parts = [part(name, image(name), tags={"t": image(name)})]
+            store.write_shared(parts)
+            store.write_repositories(parts, published_at=PUBLISHED)
             store.write_blobs([Blob(digest_of(name.encode()), 3)])
     assert rows("SELECT count(*) FROM tags") == [(2,)]
 
@@ -257,4 +296,4 @@ def test_the_number_of_statements_does_not_grow_with_the_records(store, connecti
         return len(captured)
 
     write(store, part("known", image("known")))
-    assert statements(2) == statements(10) < 30
+    assert statements(2) == statements(10) < 40

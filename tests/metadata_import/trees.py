@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+DOCKER_IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCI_IMAGE = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -14,8 +16,8 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 FOREIGN_LAYER = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
 
 
-def digest_of(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+def digest_of(content: bytes, *, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
 def encode(value: Any) -> bytes:
@@ -43,8 +45,8 @@ class Tree:
         return path
 
     def blob_path(self, digest: str) -> Path:
-        checksum = digest.removeprefix("sha256:")
-        return self.base / "blobs" / "sha256" / checksum[:2] / checksum / "data"
+        algorithm, _, checksum = digest.partition(":")
+        return self.base / "blobs" / algorithm / checksum[:2] / checksum / "data"
 
     def layer_link(self, repository: str, digest: str) -> Path:
         return self.repository(repository) / "_layers" / digest.replace(":", "/") / "link"
@@ -55,13 +57,15 @@ class Tree:
     def tag_link(self, repository: str, tag: str) -> Path:
         return self.repository(repository) / "_manifests" / "tags" / tag / "current" / "link"
 
-    def blob(self, content: bytes) -> str:
-        digest = digest_of(content)
+    def blob(self, content: bytes, *, algorithm: str = "sha256") -> str:
+        digest = digest_of(content, algorithm=algorithm)
         write(self.blob_path(digest), content)
         return digest
 
-    def layer(self, repository: str, content: bytes, *, media_type: str = OCI_LAYER) -> dict[str, Any]:
-        digest = self.blob(content)
+    def layer(
+        self, repository: str, content: bytes, *, media_type: str = OCI_LAYER, algorithm: str = "sha256"
+    ) -> dict[str, Any]:
+        digest = self.blob(content, algorithm=algorithm)
         write(self.layer_link(repository, digest), digest.encode())
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 

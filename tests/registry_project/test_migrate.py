@@ -20,12 +20,15 @@ from registry_project.migrate_lock import LOCK_KEY
 from registry_project.routers import REGISTRY_APPS
 from tests.conftest import Database, drop
 
+OF_IMPORTS = ["import_batches", "import_items", "import_leases", "import_runs", "import_skips"]
 CONTROL_TABLES = [
     "background_migration_controls",
     "background_migration_events",
     "background_migration_job_progress",
     "django_migrations",
+    *OF_IMPORTS,
 ]
+APPS = {"background_migrations", "metadata_import"}
 IN_SCHEMA = "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('registry_admin') AND relkind = 'r'"
 # Whatever has a name, with the schema it is in. Control tables have TOAST tables of their own, as all tables.
 NAMED = """
@@ -134,7 +137,7 @@ def test_one_database_gets_both_and_each_has_its_record(scratch_database):
     assert (code, err) == (0, "")
     assert out.index("Database default:") < out.index("Database registry, schema registry_admin:")
     assert control_tables(scratch_database) == CONTROL_TABLES
-    assert recorded(scratch_database) == {"background_migrations"}
+    assert recorded(scratch_database) == APPS
     assert {"auth", "sessions"} < recorded(scratch_database, "public")
     code, out, err = manage(scratch_database, "migrate")
     assert (code, err, out.count("No migrations to apply.")) == (0, "", 2)
@@ -148,7 +151,7 @@ def test_in_gitlab_s_database_nothing_lands_outside_our_schema(scratch_database,
     assert {schema for schema, _ in after - before} == OURS
     assert rows(gitlab, RECORDS) == records
     assert control_tables(gitlab) == CONTROL_TABLES
-    assert recorded(gitlab) == {"background_migrations"}
+    assert recorded(gitlab) == APPS
     assert "auth" in recorded(scratch_database, "public")
     assert control_tables(scratch_database) == []
 
@@ -267,8 +270,8 @@ def test_a_second_run_changes_nothing(both):
 def test_the_control_tables_go_and_come_back(both):
     run("migrate")
     run("migrate", "background_migrations", "zero")
-    assert control_tables(both[1]) == ["django_migrations"]
-    assert recorded(both[1]) == set()
+    assert control_tables(both[1]) == ["django_migrations", *OF_IMPORTS]
+    assert recorded(both[1]) == {"metadata_import"}
     run("migrate", "background_migrations", "0001")
     assert control_tables(both[1]) == CONTROL_TABLES
 
@@ -295,7 +298,7 @@ def test_no_other_database_can_be_named(command):
 def test_fake_records_and_makes_nothing(both):
     assert "FAKED" in run("migrate", "--fake")[0]
     assert control_tables(both[1]) == ["django_migrations"]
-    assert recorded(both[1]) == {"background_migrations"}
+    assert recorded(both[1]) == APPS
 
 
 def test_verbosity_0_is_silent(both):
@@ -326,7 +329,7 @@ def test_showmigrations_lists_each_app_where_its_tables_are(both):
     default, registry = run("showmigrations")[0].split("Database registry, schema registry_admin:\n")
     assert "[X] 0001_initial" in default
     assert "background_migrations" not in default
-    assert registry == "background_migrations\n [ ] 0001_initial\n"
+    assert registry == "".join(f"{app}\n [ ] 0001_initial\n" for app in sorted(APPS))
     run("migrate", "--database", "registry")
     out, _ = run("showmigrations", "background_migrations", "sessions")
     assert [line.split()[-1] for line in out.splitlines() if "Database" not in line] == [

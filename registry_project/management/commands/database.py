@@ -71,6 +71,7 @@ class Command(CommandWithExamples):
                     draft_background=draft_background_migration,
                 )
             else:
+                ensure_control_tables()
                 import_cli.handle(options, stdout=stdout, stderr=stderr, pending_migrations=_count_pending_migrations)
         except (SchemaMigrationError, BackgroundMigrationError, MetadataImportError) as error:
             raise CommandError(str(error)) from error

@@ -1,0 +1,272 @@
+"""What one process does of an import: reads the items it is given, writes them in batches and records each batch.
+
+Reading runs ahead in threads; writing happens in the caller's thread, on the caller's connection.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+
+import psycopg
+import structlog
+from django.db import DataError, IntegrityError, OperationalError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from metadata_import import layout
+from metadata_import.errors import StrictImportError
+from metadata_import.journal import Done, Journal
+from metadata_import.options import ImportOptions
+from metadata_import.prefetch import Prefetcher
+from metadata_import.reader import Reader
+from metadata_import.records import TOLERATED, BlobPart, RepositoryPart, Skip, SkipReason, Written
+from metadata_import.statistics import Counts, ImportKind, Mode
+from metadata_import.storage.base import StorageDriver
+from metadata_import.store import Store
+
+# A transaction's worth of records. One batch waits, one is being read and one written: this times three is held.
+BATCH_WEIGHT_BYTES = 16 * 1024 * 1024
+BATCHES_AHEAD = 1
+# What takes longer to read is written at once: it shows as progress, and a crash cannot take it away.
+BATCH_SECONDS = 1.0
+
+RETRY_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 0.1
+# Connection lost, deadlock or serialization, server shut down, lock not available: worth another attempt.
+TRANSIENT_STATES = ("08", "40", "57P", "55P03")
+
+_Part = TypeVar("_Part", RepositoryPart, BlobPart)
+AnyPart = RepositoryPart | BlobPart
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """What a batch added to a run."""
+
+    kind: ImportKind
+    done: tuple[Done, ...]
+    skips: tuple[Skip, ...]
+
+    @property
+    def items(self) -> int:
+        """Return how many items are done now."""
+        return sum(each.is_finished for each in self.done)
+
+    @property
+    def counts(self) -> Counts:
+        """Return what was visited."""
+        return Counts(
+            repositories=self.items if self.kind is ImportKind.REPOSITORY else 0,
+            tags=sum(each.tags for each in self.done),
+            manifests=sum(each.manifests for each in self.done),
+            blobs=sum(each.blobs for each in self.done),
+            blobs_size_bytes=sum(each.blobs_size_bytes for each in self.done),
+        )
+
+
+class Worker:
+    """Imports what it is given, for one run."""
+
+    def __init__(
+        self,
+        driver: StorageDriver,
+        *,
+        connection: BaseDatabaseWrapper,
+        journal: Journal,
+        options: ImportOptions,
+        on_written: Callable[[Increment], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._driver, self._connection, self._journal, self._options = driver, connection, journal, options
+        self._on_written, self._clock = on_written, clock
+        self._store = Store(connection, dynamic_media_types=options.dynamic_media_types)
+        self._is_nested = connection.in_atomic_block  # a dry run: nothing can be tried again
+        self._tagged: tuple[str, set[str]] = ("", set())  # a repository and its tagged manifests so far
+
+    def work(self, kind: ImportKind, names: Iterable[str]) -> None:
+        """Import these items. Raises StrictImportError at the first that a strict import stops at."""
+        with Reader(self._driver, concurrency=self._options.reads_in_flight) as reader:
+            if kind is ImportKind.BLOB_PREFIX:
+                for blobs in _read_ahead(reader, reader.read_blobs(names)):
+                    self._write(kind, blobs)
+            elif self._options.mode is Mode.ALL_REPOSITORIES:
+                self._import_tags(reader, names)
+            else:
+                for parts in _read_ahead(reader, reader.read_repositories(names)):
+                    self._write(kind, parts)
+
+    def _import_tags(self, reader: Reader, names: Iterable[str]) -> None:
+        """Import tags on manifests that are in the database; where one is missing, read its repository whole."""
+        read_whole: set[str] = set()
+        for parts in _read_ahead(reader, reader.read_tags(names)):
+            unknown = self._store.find_unknown(parts) - read_whole
+            read_whole |= unknown
+            self._write(ImportKind.REPOSITORY, [part for part in parts if part.path not in read_whole])
+            if unknown:
+                self._journal.reset(ImportKind.REPOSITORY, unknown)
+                self._tagged = ("", set())
+                with Reader(self._driver, concurrency=self._options.reads_in_flight) as second:
+                    for more in _read_ahead(second, second.read_repositories(sorted(unknown))):
+                        self._write(ImportKind.REPOSITORY, more)
+
+    def _write(self, kind: ImportKind, parts: Sequence[AnyPart]) -> None:
+        """Write these parts, or those before the first that a strict import stops at."""
+        stop = self._find_stop(parts) if self._options.strict else None
+        sound = parts if stop is None else parts[: stop[0]]
+        if sound:
+            self._write_or_halve(kind, sound)
+        if stop is not None:
+            raise StrictImportError(stop[1].reason, path=stop[1].path, detail=stop[1].detail)
+
+    def _find_stop(self, parts: Sequence[AnyPart]) -> tuple[int, Skip] | None:
+        skips = ((number, skip) for number, part in enumerate(parts) for skip in part.skips)
+        return next(((number, skip) for number, skip in skips if skip.reason not in TOLERATED), None)
+
+    def _refuse_strictly(self, skips: Sequence[tuple[str, Skip]]) -> None:
+        """Raise StrictImportError at what only the database refused."""
+        for _, skip in skips:
+            if self._options.strict and skip.reason not in TOLERATED:
+                raise StrictImportError(skip.reason, path=skip.path, detail=skip.detail)
+
+    def _write_or_halve(self, kind: ImportKind, parts: Sequence[AnyPart]) -> None:
+        """Write these parts in one go, or in halves when PostgreSQL does not accept one of them."""
+        try:
+            written = self._write_all(kind, parts)
+        except (DataError, IntegrityError) as error:
+            middle = len(parts) // 2
+            if middle:
+                self._write_or_halve(kind, parts[:middle])
+                self._write_or_halve(kind, parts[middle:])
+                return
+            written = self._leave_out(kind, parts[0], " ".join(str(error).split()))
+        self._store.analyze_when_grown(sum(written.rows.values()))
+
+    def _leave_out(self, kind: ImportKind, part: AnyPart, detail: str) -> Written:
+        path = layout.repository_directory(part.path) if isinstance(part, RepositoryPart) else part.prefix
+        refused = Skip(SkipReason.DATABASE_REFUSED, path, detail)
+        empty: AnyPart
+        if isinstance(part, RepositoryPart):
+            empty = replace(part, manifests=(), tags=(), skips=(*part.skips, refused))
+        else:
+            empty = BlobPart(part.prefix, skips=(*part.skips, refused))
+        return self._commit(kind, [empty], Written)
+
+    def _write_all(self, kind: ImportKind, parts: Sequence[AnyPart]) -> Written:
+        if kind is ImportKind.BLOB_PREFIX:
+            blobs = [blob for part in parts if isinstance(part, BlobPart) for blob in part.blobs]
+            return self._commit(kind, parts, lambda: self._store.write_blobs(blobs))
+        repositories = [part for part in parts if isinstance(part, RepositoryPart)]
+        if self._options.mode is Mode.PRE_IMPORT:
+            written = [replace(part, tags=()) for part in repositories]
+        else:
+            written = repositories
+        shared = self._commit(kind, [], lambda: Written(self._store.write_shared(written)))
+        own = self._commit(
+            kind,
+            repositories,
+            lambda: self._store.write_repositories(
+                written, published_at=self._clock(), publish_again=self._options.mode is not Mode.ALL_REPOSITORIES
+            ),
+        )
+        return Written({**shared.rows, **own.rows}, own.skips)
+
+    def _commit(self, kind: ImportKind, parts: Sequence[AnyPart], write: Callable[[], Written]) -> Written:
+        """Write and record what these parts amount to in one transaction; a passing failure is tried again.
+
+        A commit whose answer was lost is recognized by its record and not done twice.
+        """
+        batch = uuid.uuid4()
+        written, before = Written(), self._tagged
+        done: list[Done] = []
+        for attempt in self._attempts():
+            with attempt, transaction.atomic(using=self._connection.alias):
+                if self._journal.begin_batch(batch):
+                    self._tagged = (before[0], set(before[1]))
+                    written = write()
+                    skips = _skips(parts, written)
+                    self._refuse_strictly(skips)
+                    done = self._done(parts, written)
+                    self._journal.record_batch(kind, batch, done=done, rows=written.rows, now=self._clock())
+                    self._journal.record_skips(kind, skips)
+        if parts:
+            left_out = tuple(skip for _, skip in _skips(parts, written))
+            self._on_written(Increment(kind, tuple(done), left_out))
+        return written
+
+    def _attempts(self) -> Retrying:
+        def is_transient(error: BaseException) -> bool:
+            if self._is_nested or not isinstance(error, OperationalError):
+                return False
+            cause = error.__cause__
+            return isinstance(cause, psycopg.Error) and (cause.sqlstate or "08").startswith(TRANSIENT_STATES)
+
+        def reconnect(*_state: object) -> None:
+            log.warning("batch is tried again")
+            self._connection.close_if_unusable_or_obsolete()
+
+        return Retrying(
+            retry=retry_if_exception(is_transient),
+            stop=stop_after_delay(RETRY_SECONDS),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS),
+            before_sleep=reconnect,
+            reraise=True,
+        )
+
+    def _done(self, parts: Sequence[AnyPart], written: Written) -> list[Done]:
+        lost = {skip.path for skip in written.skips if skip.reason is SkipReason.TAG_WITHOUT_MANIFEST}
+        by_name: dict[str, Done] = {}
+        for part in parts:
+            each = self._done_part(part, lost)
+            before = by_name.get(each.name, Done(name=each.name))
+            by_name[each.name] = replace(
+                each,
+                tags=before.tags + each.tags,
+                manifests=before.manifests + each.manifests,
+                is_finished=each.is_finished,
+            )
+        return list(by_name.values())
+
+    def _done_part(self, part: AnyPart, lost: set[str]) -> Done:
+        if isinstance(part, BlobPart):
+            return Done(name=part.prefix, blobs=len(part.blobs), blobs_size_bytes=sum(b.size for b in part.blobs))
+        if self._tagged[0] != part.path:
+            self._tagged = (part.path, set())
+        tags = [tag for tag in part.tags if not lost or layout.tag_link(part.path, tag.name) not in lost]
+        digests = {tag.digest for tag in tags} - self._tagged[1]
+        self._tagged[1].update(digests)
+        return Done(name=part.path, tags=len(tags), manifests=len(digests), is_finished=part.is_last)
+
+
+def _skips(parts: Iterable[AnyPart], written: Written) -> list[tuple[str, Skip]]:
+    found = [
+        (part.path if isinstance(part, RepositoryPart) else part.prefix, skip) for part in parts for skip in part.skips
+    ]
+    return [*found, *((layout.repository_of(skip.path), skip) for skip in written.skips)]
+
+
+def _read_ahead(reader: Reader, parts: Iterator[_Part]) -> Iterator[list[_Part]]:
+    """Yield batches that are read while earlier ones are written; ends with its threads stopped, however it ends."""
+    batches = Prefetcher(_batches(parts), limit=BATCHES_AHEAD)
+    try:
+        yield from batches
+    finally:
+        reader.stop()
+        batches.close()
+
+
+def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    batch: list[_Part] = []
+    weight, began = 0, time.monotonic()
+    for part in parts:
+        batch.append(part)
+        weight += part.weight
+        if weight >= BATCH_WEIGHT_BYTES or time.monotonic() - began >= BATCH_SECONDS:
+            yield batch
+            batch, weight, began = [], 0, time.monotonic()
+    if batch:
+        yield batch
