@@ -43,7 +43,13 @@ COPIED_COLUMNS = {
     },
     "incoming_layers": {"position": "int4", "manifest": "int4", "digest": "bytea", "media_type_id": "int2"},
     "incoming_references": {"position": "int4", "manifest": "int4", "child_digest": "bytea"},
-    "incoming_tags": {"position": "int4", "repository": "int4", "name": "text", "manifest_digest": "bytea"},
+    "incoming_tags": {
+        "position": "int4",
+        "repository": "int4",
+        "name": "text",
+        "manifest_digest": "bytea",
+        "created_at": "timestamptz",
+    },
 }
 FOUND_COLUMNS = {
     "incoming_repositories": {"namespace_id": "int8", "repository_id": "int8"},
@@ -157,7 +163,7 @@ class IncomingRows:
     def _add_tags(self, part: RepositoryPart, *, repository: int) -> None:
         rows = self.rows["incoming_tags"]
         for tag in part.tags:
-            rows.append((len(rows), repository, tag.name, layout.encode_digest(tag.digest)))
+            rows.append((len(rows), repository, tag.name, layout.encode_digest(tag.digest), tag.created_at))
 
     def _keep_first(self, table: str, *, key: slice) -> None:
         first: dict[Row, Row] = {}

@@ -129,8 +129,8 @@ class Reader:
         for name in chunk.names:
             path = layout.tag_link(chunk.repository, name)
             try:
-                content = self._driver.read(path, limit=LINK_LIMIT_BYTES)
-                tags.append(Tag(name, layout.parse_link(content)))
+                link = self._driver.read_dated(path, limit=LINK_LIMIT_BYTES)
+                tags.append(Tag(name, layout.parse_link(link.content), link.written_at))
             except PathNotFoundError as error:
                 skips.append(Skip(SkipReason.TAG_LINK_MISSING, path, error.reason))
             except (StorageError, UnusableContentError) as error:

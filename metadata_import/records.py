@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 class SkipReason(enum.StrEnum):
@@ -138,10 +139,11 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One tag and the digest of the manifest that it names."""
+    """One tag, the digest of the manifest that it names, and since when, as far as the storage knows."""
 
     name: str
     digest: str
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

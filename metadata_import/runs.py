@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet, Sum
 
@@ -45,11 +46,14 @@ def open_run(
             lockfiles.refuse_read_only(driver)
     if found is not None and options.resume is not Resume.RESTART:
         return _go_on(found, connection, options)
-    of_tree.filter(mode=options.mode, status__in=OPEN).update(status=ImportStatus.ABANDONED, ended_at=now)
-    run = ImportRun(
-        storage_driver=driver.name, root=driver.root, mode=options.mode, actor=options.holder, started_at=now
-    )
-    run.save(using=connection.alias)
+    with transaction.atomic(using=connection.alias):
+        if found is not None and options.mode.writes_tags:
+            Store(connection).delete_tags(run_id=found.pk)
+        of_tree.filter(mode=options.mode, status__in=OPEN).update(status=ImportStatus.ABANDONED, ended_at=now)
+        run = ImportRun(
+            storage_driver=driver.name, root=driver.root, mode=options.mode, actor=options.holder, started_at=now
+        )
+        run.save(using=connection.alias)
     return Opened(run)
 
 

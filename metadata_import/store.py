@@ -151,9 +151,10 @@ INSERT_REFERENCES = """
     ORDER BY i.position
     ON CONFLICT (top_level_namespace_id, repository_id, parent_id, child_id) DO NOTHING
 """
+# A tag is as old as its link, unless that comes from a clock ahead of ours; what has no time is of now.
 INSERT_TAGS = """
-    INSERT INTO tags AS t (top_level_namespace_id, repository_id, manifest_id, name)
-    SELECT r.namespace_id, r.repository_id, m.id, i.name
+    INSERT INTO tags AS t (top_level_namespace_id, repository_id, manifest_id, name, created_at)
+    SELECT r.namespace_id, r.repository_id, m.id, i.name, least(i.created_at, now())
     FROM incoming_tags i
     JOIN incoming_repositories r USING (repository)
     CROSS JOIN LATERAL (
@@ -172,6 +173,14 @@ INSERT_TAGS = """
     ON CONFLICT (top_level_namespace_id, repository_id, name)
         DO UPDATE SET manifest_id = EXCLUDED.manifest_id, updated_at = now()
         WHERE t.manifest_id <> EXCLUDED.manifest_id
+"""
+# Of an import that is begun anew: what was deleted from storage meanwhile must not stay.
+DELETE_TAGS = """
+    DELETE FROM tags t
+    USING registry_admin.import_items i
+    JOIN repositories r ON r.path = i.name
+    WHERE i.run_id = %(run_id)s AND i.kind = 'repository'
+        AND t.top_level_namespace_id = r.top_level_namespace_id AND t.repository_id = r.id
 """
 PUBLISH_REPOSITORIES = """
     UPDATE repositories
@@ -285,6 +294,10 @@ class Store:
         rows["tags"] = self._run(INSERT_TAGS)
         self._run(PUBLISH_REPOSITORIES, published_at=published_at, again=publish_again)
         return Written(rows, tuple(incoming.skips + self._lost_tags(incoming, written=rows["tags"])))
+
+    def delete_tags(self, *, run_id: int) -> None:
+        """Delete the tags of every repository that a run was about."""
+        self._run(DELETE_TAGS, run_id=run_id)
 
     def write_blobs(self, blobs: Iterable[Blob]) -> Written:
         """Write those of these blobs that are unknown yet."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from metadata_import.errors import FileTooLargeError, OutsideRootError, PathNotFoundError, StorageError
-from metadata_import.storage.base import Entry, FileInfo
+from metadata_import.storage.base import DatedContent, Entry, FileInfo
 from schema_migrations.planner import Step
 from schema_migrations.watcher import IndexBuild
 
@@ -46,6 +47,7 @@ class MemoryDriver:
     broken: dict[str, str] = field(default_factory=dict)  # path → why nothing can be read there
     page_size: int = 2
     pages: int = 0  # asked for so far
+    written_at: datetime | None = None  # every file
     name: str = "memory"
     root: str = "memory:"
 
@@ -63,6 +65,9 @@ class MemoryDriver:
         if len(self.files[path]) > limit:
             raise FileTooLargeError(path, limit=limit)
         return self.files[path]
+
+    def read_dated(self, path: str, *, limit: int) -> DatedContent:
+        return DatedContent(self.read(path, limit=limit), self.written_at)
 
     def list(self, path: str) -> Iterator[Entry]:
         self._check(path)

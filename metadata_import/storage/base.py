@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from metadata_import.errors import StorageError
@@ -26,6 +27,14 @@ class Entry:
     size: int | None = None  # of a regular file, as the listing tells it
 
 
+@dataclass(frozen=True, slots=True)
+class DatedContent:
+    """A file's bytes, and when they were written; None where no calendar says."""
+
+    content: bytes
+    written_at: datetime | None
+
+
 class StorageDriver(Protocol):
     """Reads and writes whole files below one root, and never leaves it.
 
@@ -42,6 +51,9 @@ class StorageDriver(Protocol):
 
     def read(self, path: str, *, limit: int) -> bytes:
         """Return a file's bytes; raises FileTooLargeError when there are more than the limit."""
+
+    def read_dated(self, path: str, *, limit: int) -> DatedContent:
+        """Do as `read`, and tell when the file was written."""
 
     def list(self, path: str) -> Iterator[Entry]:
         """Yield a directory's children, sorted by name; a storage that lists in pages asks for them as they are used.

@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from metadata_import.errors import (
     PathNotFoundError,
     StorageError,
 )
-from metadata_import.storage.base import Entry, FileInfo
+from metadata_import.storage.base import DatedContent, Entry, FileInfo
 
 # Never block on a FIFO, never take a terminal.
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -53,19 +54,26 @@ class FilesystemDriver:
 
     def read(self, path: str, *, limit: int) -> bytes:
         """Return a file's bytes; raises FileTooLargeError when there are more than the limit."""
+        return self._read(path, limit)[0]
 
-        def read_open(descriptor: int) -> bytes:
+    def read_dated(self, path: str, *, limit: int) -> DatedContent:
+        """Do as `read`, and tell when the file was written."""
+        content, written = self._read(path, limit)
+        return DatedContent(content, _moment(written))
+
+    def _read(self, path: str, limit: int) -> tuple[bytes, float]:
+        def read_open(descriptor: int) -> tuple[bytes, float]:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise PathNotFoundError(path, reason=NOT_A_FILE)
             if status.st_size > limit:
                 raise FileTooLargeError(path, limit=limit)
-            return _read_all(descriptor, status.st_size + 1, limit)
+            return _read_all(descriptor, status.st_size + 1, limit), status.st_mtime
 
-        content = self._use(path, _READ_FLAGS, read_open)
+        content, written = self._use(path, _READ_FLAGS, read_open)
         if len(content) > limit:
             raise FileTooLargeError(path, limit=limit)
-        return content
+        return content, written
 
     def list(self, path: str) -> Iterator[Entry]:
         """Yield a directory's children, sorted by name; they are all read at the first step."""
@@ -201,6 +209,14 @@ def _resolved(descriptor: int, path: str) -> str:
         return os.readlink(f"{_OPEN_FILES}/{descriptor}")
     except OSError:
         return os.path.realpath(path)
+
+
+def _moment(seconds: float) -> datetime | None:
+    """Return a file's time; a broken clock may have written any number."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _read_all(descriptor: int, first: int, limit: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -315,6 +316,26 @@ def test_damage_is_reported_and_leaves_no_rows(tree):
     assert rows("SELECT name FROM tags") == [("good",)]
     assert table_sizes()["repository_blobs"] == 2
     assert (stored(digest_of(b"only here")),) in rows("SELECT digest FROM blobs")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (1_600_000_000, "2020-09-13 12:26:40+00"),
+        (0, "1970-01-01 00:00:00+00"),
+        (-86_400, "1969-12-31 00:00:00+00"),
+        (32_000_000_000, "now"),  # of the year 2984
+        (9_000_000_000_000, "now"),  # beyond any calendar, or as late as the filesystem can tell
+    ],
+)
+def test_a_tag_is_as_old_as_its_link(tree, written, told):
+    tree.image("a", tag="t")
+    os.utime(tree.tag_link("a", "t"), (written, written))
+    run(tree.root)
+    assert rows(
+        "SELECT CASE WHEN created_at = (SELECT max(created_at) FROM manifests) THEN 'now' "
+        "ELSE (created_at AT TIME ZONE 'UTC')::text || '+00' END FROM tags"
+    ) == [(told,)]
 
 
 def test_control_characters_of_file_names_do_not_reach_the_report(tree):

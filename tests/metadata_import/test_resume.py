@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,8 +232,19 @@ def test_a_restart_reads_everything_again(tree, monkeypatch):
     small(tree)
     fail_once(tree, monkeypatch)
     report = run_import(tree.root, resume=Resume.RESTART)
-    assert (report.attempts, report.newly_counted.tags, report.inserted_rows["tags"]) == (1, 5, 3)
+    assert (report.attempts, report.newly_counted.tags, report.inserted_rows["tags"]) == (1, 5, 5)
     assert list(ImportRun.objects.order_by("id").values_list("status", flat=True)) == ["abandoned", "finished"]
+
+
+def test_a_restart_leaves_no_tag_that_was_deleted_meanwhile(tree, monkeypatch):
+    small(tree)
+    tree.image("a0", tag="deleted")
+    fail_once(tree, monkeypatch)
+    names = "SELECT r.path || ':' || t.name FROM tags t JOIN repositories r ON r.id = t.repository_id ORDER BY 1"
+    assert ("a0:deleted",) in fetch(names)
+    shutil.rmtree(tree.repository("a0") / "_manifests" / "tags" / "deleted")
+    run_import(tree.root, resume=Resume.RESTART)
+    assert fetch(names) == [(f"a{number}:t",) for number in range(5)]
 
 
 def test_a_journal_whose_tables_were_emptied_is_not_believed(tree, monkeypatch):

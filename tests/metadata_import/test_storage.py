@@ -5,6 +5,7 @@ import socket
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from metadata_import.storage import STORAGE_DRIVERS, open_driver
 from metadata_import.storage.base import Entry, StorageDriver
 from metadata_import.storage.filesystem import FilesystemDriver
 from tests.fakes import MemoryDriver
+
+WRITTEN = datetime(2021, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +46,16 @@ def test_what_was_put_is_read_back(driver):
     assert driver.read("a/b/file", limit=7) == b"content"
     assert driver.stat("a/b/file").size == 7
     assert not driver.stat("a/b/file").is_directory
+
+
+def test_what_is_read_is_dated_where_the_storage_says(driver, tmp_path):
+    driver.put("file", b"content")
+    if isinstance(driver, FilesystemDriver):
+        os.utime(tmp_path / "file", (WRITTEN.timestamp(),) * 2)
+    else:
+        driver.written_at = WRITTEN
+    found = driver.read_dated("file", limit=7)
+    assert (found.content, found.written_at) == (b"content", WRITTEN)
 
 
 def test_put_replaces(driver):
