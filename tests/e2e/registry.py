@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -107,6 +107,37 @@ class OciLayout:
         return descriptor
 
 
+class HasPath(Protocol):
+    """An OCI layout, whoever wrote it."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+
+@dataclass(frozen=True)
+class UmociLayout:
+    """An OCI layout that umoci writes: an image grows by a layer for each of its files."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        self._umoci("init", "--layout", str(self.path))
+
+    def image(self, name: str, files: Sequence[str]) -> None:
+        """Build an image."""
+        image, bundle = f"{self.path}:{name}", self.path.with_name(f"{self.path.name}-{name}")
+        self._umoci("new", "--image", image)
+        self._umoci("unpack", "--rootless", "--image", image, str(bundle))
+        for file in files:
+            (bundle / "rootfs" / file).write_text(file)
+            self._umoci("repack", "--refresh-bundle", "--image", image, str(bundle))
+
+    def _umoci(self, command: str, *arguments: str) -> None:
+        done = subprocess.run(["umoci", command, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
 @dataclass(frozen=True)
 class Registry:
     """A running docker-registry; its storage tree lies below `root`. With `auth` it asks for tokens."""
@@ -120,7 +151,7 @@ class Registry:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def push(self, layout: OciLayout, name: str, target: str, *, docker: bool = False, whole: bool = False) -> None:
+    def push(self, layout: HasPath, name: str, target: str, *, docker: bool = False, whole: bool = False) -> None:
         """Copy an image of a layout to `repository:tag`, as Docker schema 2 if asked; `whole` for an index."""
         options = [*(["--all"] if whole else []), *(["--format", "v2s2"] if docker else [])]
         destination = f"docker://127.0.0.1:{self.port}/{target}"

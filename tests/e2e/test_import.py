@@ -13,7 +13,15 @@ import psycopg
 import pytest
 
 from tests.conftest import Database
-from tests.e2e.registry import OCI_IMAGE, TINY_IMAGE, Registry, push_sample, require_programs, running_registry
+from tests.e2e.registry import (
+    OCI_IMAGE,
+    TINY_IMAGE,
+    Registry,
+    UmociLayout,
+    push_sample,
+    require_programs,
+    running_registry,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -135,6 +143,26 @@ def test_the_database_says_what_the_registry_says(registry, database):
 
     compared = run_import(registry.root, database, "--verify")
     assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+def test_what_umoci_builds_is_imported(tmp_path, database):
+    require_programs("docker-registry", "skopeo", "umoci")
+    layout = UmociLayout(tmp_path / "umoci")
+    layout.image("plain", ["one"])
+    layout.image("layered", ["one", "two", "three"])
+    with running_registry(tmp_path / "root") as registry:
+        registry.push(layout, "plain", "umoci/plain:1")
+        registry.push(layout, "layered", "umoci/layered:1")
+        registry.push(layout, "layered", "umoci/layered:docker", docker=True)
+        done = run_import(registry.root, database, "--json")
+        assert (done.returncode, json.loads(done.stdout)["skips"]) == (0, {}), done.stderr
+        with database.connect() as connection:
+            tagged = tagged_manifests(connection)
+            assert set(tagged) == {("umoci/plain", "1"), ("umoci/layered", "1"), ("umoci/layered", "docker")}
+            for (path, tag), (stored_digest, payload, _size) in tagged.items():
+                assert (payload, stored_digest) == (registry.raw(f"{path}:{tag}"), digest(payload))
+                check_manifest(connection, registry, path, payload)
+    assert run_import(tmp_path / "root", database, "--verify").returncode == 0
 
 
 def test_signatures_come_along_and_steps_make_a_whole(registry, database):
