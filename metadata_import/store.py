@@ -214,15 +214,28 @@ FIND_LOST_TAGS = """
     )
 """
 # Without statistics PostgreSQL takes any index that begins with the repository for as good as the unique one, and each
-# lookup reads the whole repository. Autovacuum would come a minute late, and never to a dry run.
-ANALYZE_TABLES = """
-    ANALYZE repository_blobs (top_level_namespace_id, repository_id),
-        manifests (top_level_namespace_id, repository_id),
-        layers (top_level_namespace_id, repository_id, manifest_id),
-        manifest_references (top_level_namespace_id, repository_id, parent_id),
-        tags (top_level_namespace_id, repository_id)
+# lookup reads the whole repository. Worse, the check of a foreign key keeps its plan until a table in it is analyzed,
+# and for a partition that was known to be empty the plan is to read all of it. Namespaces come one after another and
+# each has a partition, so partitions are looked at one by one. Autovacuum would come a minute late, and never to a dry
+# run.
+FIND_GROWN = """
+    SELECT t.relname, n.nspname, p.relname
+    FROM pg_class t
+    LEFT JOIN pg_inherits i ON i.inhparent = t.oid
+    JOIN pg_class p ON p.oid = coalesce(i.inhrelid, t.oid)
+    JOIN pg_namespace n ON n.oid = p.relnamespace
+    WHERE t.oid = ANY (%(tables)s::regclass[])
+        AND pg_relation_size(p.oid) > 2 * greatest(p.relpages, 1) * current_setting('block_size')::int8
 """
-FIRST_ANALYZE_ROWS = 5_000  # and again whenever as many have been added as there were
+ANALYZE_TABLES = "ANALYZE (SKIP_LOCKED) {tables}"  # another process, or autovacuum, may be at it
+ANALYZED_COLUMNS = {
+    "repositories": ("top_level_namespace_id",),
+    "repository_blobs": ("top_level_namespace_id", "repository_id"),
+    "manifests": ("top_level_namespace_id", "repository_id"),
+    "layers": ("top_level_namespace_id", "repository_id", "manifest_id"),
+    "manifest_references": ("top_level_namespace_id", "repository_id", "parent_id"),
+    "tags": ("top_level_namespace_id", "repository_id"),
+}
 
 
 class Store:
@@ -231,7 +244,6 @@ class Store:
     def __init__(self, connection: BaseDatabaseWrapper, *, dynamic_media_types: bool = True) -> None:
         self._connection = connection
         self._media_types = MediaTypes(connection, dynamic=dynamic_media_types)
-        self._rows_written, self._next_analyze = 0, FIRST_ANALYZE_ROWS
 
     def is_tags_table_empty(self) -> bool:
         """Tell whether no tag has ever been written."""
@@ -307,12 +319,13 @@ class Store:
         incoming.copy(self._connection)
         return Written({"blobs": self._run(INSERT_BLOBS, media_type_id=media_type_ids[OCTET_STREAM])})
 
-    def analyze_when_grown(self, rows: int) -> None:
-        """Let PostgreSQL look at its tables again when they have doubled since. Best outside of a long transaction."""
-        self._rows_written += rows
-        if self._rows_written >= self._next_analyze:
-            self._next_analyze = 2 * self._rows_written
-            self._run(ANALYZE_TABLES)
+    def analyze_grown(self) -> None:
+        """Let PostgreSQL look again at the tables that have doubled since. Best outside of a long transaction."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(FIND_GROWN, {"tables": list(ANALYZED_COLUMNS)})
+            grown = [_with_columns(*row) for row in cursor.fetchall()]
+            if grown:
+                cursor.execute(sql.SQL(ANALYZE_TABLES).format(tables=sql.SQL(", ").join(grown)))
 
     def write_statistics(self, row: Mapping[str, Any]) -> None:
         """Add the row of one run."""
@@ -339,3 +352,8 @@ class Store:
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
             return int(cursor.fetchone()[0])
+
+
+def _with_columns(table: str, schema: str, partition: str) -> sql.Composed:
+    columns = sql.SQL(", ").join(map(sql.Identifier, ANALYZED_COLUMNS[table]))
+    return sql.SQL("{} ({})").format(sql.Identifier(schema, partition), columns)

@@ -136,17 +136,17 @@ class Worker:
     def _write_or_halve(self, kind: ImportKind, parts: Sequence[AnyPart]) -> None:
         """Write these parts in one go, or in halves when PostgreSQL does not accept one of them."""
         try:
-            written = self._write_all(kind, parts)
+            self._write_all(kind, parts)
         except (DataError, IntegrityError) as error:
             middle = len(parts) // 2
             if middle:
                 self._write_or_halve(kind, parts[:middle])
                 self._write_or_halve(kind, parts[middle:])
                 return
-            written = self._leave_out(kind, parts[0], " ".join(str(error).split()))
-        self._store.analyze_when_grown(sum(written.rows.values()))
+            self._leave_out(kind, parts[0], " ".join(str(error).split()))
+        self._store.analyze_grown()
 
-    def _leave_out(self, kind: ImportKind, part: AnyPart, detail: str) -> Written:
+    def _leave_out(self, kind: ImportKind, part: AnyPart, detail: str) -> None:
         path = layout.repository_directory(part.path) if isinstance(part, RepositoryPart) else part.prefix
         refused = Skip(SkipReason.DATABASE_REFUSED, path, detail)
         empty: AnyPart
@@ -154,28 +154,28 @@ class Worker:
             empty = replace(part, manifests=(), tags=(), skips=(*part.skips, refused))
         else:
             empty = BlobPart(part.prefix, skips=(*part.skips, refused))
-        return self._commit(kind, [empty], Written)
+        self._commit(kind, [empty], Written)
 
-    def _write_all(self, kind: ImportKind, parts: Sequence[AnyPart]) -> Written:
+    def _write_all(self, kind: ImportKind, parts: Sequence[AnyPart]) -> None:
         if kind is ImportKind.BLOB_PREFIX:
             blobs = [blob for part in parts if isinstance(part, BlobPart) for blob in part.blobs]
-            return self._commit(kind, parts, lambda: self._store.write_blobs(blobs))
+            self._commit(kind, parts, lambda: self._store.write_blobs(blobs))
+            return
         repositories = [part for part in parts if isinstance(part, RepositoryPart)]
         if self._options.mode is Mode.PRE_IMPORT:
             written = [replace(part, tags=()) for part in repositories]
         else:
             written = repositories
-        shared = self._commit(kind, [], lambda: Written(self._store.write_shared(written)))
-        own = self._commit(
+        self._commit(kind, [], lambda: Written(self._store.write_shared(written)))
+        self._commit(
             kind,
             repositories,
             lambda: self._store.write_repositories(
                 written, published_at=self._clock(), publish_again=self._options.mode is not Mode.ALL_REPOSITORIES
             ),
         )
-        return Written({**shared.rows, **own.rows}, own.skips)
 
-    def _commit(self, kind: ImportKind, parts: Sequence[AnyPart], write: Callable[[], Written]) -> Written:
+    def _commit(self, kind: ImportKind, parts: Sequence[AnyPart], write: Callable[[], Written]) -> None:
         """Write and record what these parts amount to in one transaction; a passing failure is tried again.
 
         A commit whose answer was lost is recognized by its record and not done twice.
@@ -196,7 +196,6 @@ class Worker:
         if parts:
             left_out = tuple(skip for _, skip in _skips(parts, written))
             self._on_written(Increment(kind, tuple(done), left_out))
-        return written
 
     def _attempts(self) -> Retrying:
         def is_transient(error: BaseException) -> bool:

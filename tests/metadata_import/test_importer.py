@@ -371,7 +371,7 @@ def test_the_number_of_statements_does_not_grow_with_tags_or_layers(tree, connec
             run(tree.root, dry_run=True)
         return len(captured)
 
-    assert statements(1, 1) == statements(30, 10)
+    assert statements(30, 10) - statements(1, 1) in (0, 1)  # an ANALYZE, of whatever tables have doubled
 
 
 def test_rows_of_an_interrupted_run_are_found_again(registry_tree):

@@ -297,3 +297,21 @@ def test_the_number_of_statements_does_not_grow_with_the_records(store, connecti
 
     write(store, part("known", image("known")))
     assert statements(2) == statements(10) < 40
+
+
+def test_a_partition_is_analyzed_when_it_has_doubled(store, connection):
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            store.analyze_grown()
+        return len(captured)
+
+    rows_of = "SELECT reltuples::int FROM pg_class WHERE oid = (SELECT tableoid FROM {} LIMIT 1)"
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE top_level_namespaces CASCADE")
+    write(store, part("small", image("small")))
+    assert (queries(), rows(rows_of.format("manifests"))) == (1, [(-1,)])
+    images = [image(f"{number} {'a long payload' * 100}") for number in range(200)]
+    write(store, part("small", *images))
+    assert (queries(), rows(rows_of.format("manifests"))) == (2, [(201,)])
+    write(store, part("small", image("another")))
+    assert queries() == 1
