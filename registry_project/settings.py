@@ -3,10 +3,13 @@
 Nothing is decided here: a missing or contradictory variable is an error that names it.
 """
 
+import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 from registry_project import environment as env
 
@@ -27,6 +30,9 @@ WSGI_APPLICATION = "registry_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
+    "registry_project",  # its templates come before those of unfold, which come before Django's
+    "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -36,7 +42,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "registry_project",
+    "axes",
     "schema_migrations",
     "background_migrations",
     "metadata_import",
@@ -44,6 +50,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "registry_project.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -51,6 +58,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -82,6 +90,38 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
 BEHIND_PROXY = env.boolean("REGISTRY_BEHIND_PROXY", default=False)
+
+# --- The admin site -----------------------------------------------------------------------------------------------
+
+
+def _asset(path: str) -> Callable[[object], str]:
+    """Return what unfold asks for an address, which cannot be told before the settings are read."""
+    return lambda _request: static(path)
+
+
+UNFOLD = {
+    "SITE_TITLE": "Registry metadata",
+    "SITE_HEADER": "Registry metadata",
+    "SITE_SYMBOL": "database",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _asset("registry/favicon.svg")}],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [_asset("registry/site.css")],
+    "SCRIPTS": [_asset("registry/live.js"), _asset("registry/charts.js")],
+    "DASHBOARD_CALLBACK": "registry_project.admin_site.home",
+    "SIDEBAR": {"navigation": "registry_project.admin_site.navigation"},
+}
+
+# --- Log in: after so many failures of one name from one address, both have to wait ---------------------------------
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = env.positive("REGISTRY_LOGIN_FAILURES", default=5)
+AXES_COOLOFF_TIME = datetime.timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "registry/locked_out.html"
+AXES_CLIENT_IP_CALLABLE = "registry_project.log_in.client_address"
+AXES_VERBOSE = False
 
 # --- The REST API: closed without the settings of its tokens ------------------------------------------------------
 
