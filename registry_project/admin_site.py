@@ -39,15 +39,18 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the menu: what the user may see."""
     background, schema = request.user.has_perm(BACKGROUND), request.user.has_perm(SCHEMA)
     people = request.user.has_perm("auth.view_user")
+    migrations = "background_migrations_backgroundmigration"
     pages = [
-        ("Home", "home", "admin:index", True),
-        ("Background migrations", "conversion_path", "admin:background_migrations_backgroundmigration_changelist", background),
-        ("Jobs", "list_alt", "admin:background_migrations_backgroundmigrationjob_changelist", background),
-        ("Schema migrations", "schema", "admin:schema_migrations_schemamigration_changelist", schema),
-        ("Users", "person", "admin:auth_user_changelist", people),
-        ("Groups", "group", "admin:auth_group_changelist", people),
+        ("Home", "home", "index", True),
+        ("Background migrations", "conversion_path", f"{migrations}_changelist", background),
+        ("Jobs", "list_alt", f"{migrations}job_changelist", background),
+        ("Schema migrations", "schema", "schema_migrations_schemamigration_changelist", schema),
+        ("Users", "person", "auth_user_changelist", people),
+        ("Groups", "group", "auth_group_changelist", people),
     ]
-    items = [{"title": title, "icon": icon, "link": reverse(name)} for title, icon, name, shown in pages if shown]
+    items = [
+        {"title": title, "icon": icon, "link": reverse(f"admin:{name}")} for title, icon, name, shown in pages if shown
+    ]
     return [{"items": items}]
 
 

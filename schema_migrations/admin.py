@@ -37,7 +37,6 @@ class SchemaMigrationAdmin(ModelAdmin):
         belongs = KINDS.get(kind, KINDS["all"])
         context = {
             **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": "Schema migrations",
             "tabs": [(name, sum(map(test, statuses)), name == kind) for name, test in KINDS.items()],
             "kind": kind,
@@ -59,7 +58,6 @@ class SchemaMigrationAdmin(ModelAdmin):
         known = next((each for each in _known() if each.id == object_id), None)
         context = {
             **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": status.id,
             "status": status,
             "state": state_of(status),

@@ -11,13 +11,16 @@ MIGRATIONS = """
     FROM generate_series(1, %(migrations)s) AS number
 """
 JOBS = """
-    WITH crowd AS (SELECT array_agg(id ORDER BY id) AS ids FROM batched_background_migrations WHERE name LIKE 'crowd%%'),
+    WITH crowd AS (
+        SELECT array_agg(id ORDER BY id) AS ids FROM batched_background_migrations WHERE name LIKE 'crowd%%'
+    ),
     jobs AS (
         INSERT INTO batched_background_migration_jobs
             (batched_background_migration_id, min_value, max_value, status, failure_error_code, attempts, started_at,
              finished_at)
-        SELECT ids[1 + number %% %(migrations)s], number * 100 + 1, number * 100 + 100, CASE number %% 50 WHEN 0 THEN 3 ELSE 2 END,
-            CASE number %% 50 WHEN 0 THEN 0 END, 1, clock_timestamp(), clock_timestamp()
+        SELECT ids[1 + number %% %(migrations)s], number * 100 + 1, number * 100 + 100,
+            CASE number %% 50 WHEN 0 THEN 3 ELSE 2 END, CASE number %% 50 WHEN 0 THEN 0 END,
+            1, clock_timestamp(), clock_timestamp()
         FROM crowd, generate_series(1, %(jobs)s) AS number
         RETURNING id, batched_background_migration_id, min_value, max_value
     )

@@ -6,8 +6,8 @@ from typing import Any
 from psycopg import Connection
 
 from background_migrations import activity, reports, wiring
-from background_migrations.admin.detail import moves
-from background_migrations.admin.rows import pace, rows
+from background_migrations.admin.detail import told
+from background_migrations.admin.rows import ORDER, pace, rows
 from background_migrations.status import Status
 
 MOST_LINES = 12
@@ -20,13 +20,13 @@ def background_context(connection: Connection) -> dict[str, Any]:
     unfinished = rows(each for each in found if each.status is not Status.FINISHED)
     counts = Counter(each.status for each in found)
     return {
-        "counts": [(status.label, int(status), counts[status]) for status in Status],
+        "counts": [(status.label, int(status), counts[status]) for status in ORDER],
         "failed": [row for row in unfinished if row.report.status is Status.FAILED],
         "throttled": [row for row in unfinished if row.report.throttled_by],
         "rows": unfinished[:MOST_LINES],
         "further": len(unfinished[MOST_LINES:]),
         "workers": activity.workers_seen(connection),
-        "events": moves(activity.recent_events(connection, limit=MOST_EVENTS)),
+        "events": told(activity.recent_events(connection, limit=MOST_EVENTS)),
         "hour": _chart(activity.last_hour(connection)),
         "day": _chart(activity.last_day(connection)),
         "every": pace(found),

@@ -31,20 +31,23 @@ def live_context(report: MigrationReport, *, may_operate: bool) -> dict[str, Any
         "buttons": [(verb, verb.refusal(report)) for verb in VERBS.values()] if may_operate else [],
         "failed_jobs": activity.failed_jobs(connection, report.id, limit=MOST_FAILED),
         "failed_reason": _why(events, report),
-        "events": moves(events),
+        "events": told(events),
         "charts": _charts(connection, report),
         "jobs_url": f"{reverse(JOBS)}?background_migration__id__exact={report.id}",
         "every": pace([report]),
     }
 
 
-def moves(events: Iterable[E]) -> list[tuple[E, tuple[str, str] | None]]:
-    """Return each event with the states that it led from and to, where it did."""
-    return [(event, _states(event.old_status, event.new_status)) for event in events]
+def told(events: Iterable[E]) -> list[tuple[E, str]]:
+    """Return each event with what happened, in words."""
+    return [(event, _words(event)) for event in events]
 
 
-def _states(before: int | None, after: int | None) -> tuple[str, str] | None:
-    return None if before is None or after is None else (Status(before).label, Status(after).label)
+def _words(event: reports.EventReport) -> str:
+    if event.old_status is not None and event.new_status is not None:
+        return f"{Status(event.old_status).label} → {Status(event.new_status).label}"
+    kind = event.kind.removeprefix("job_").replace("_", " ")
+    return kind if event.job_id is None else f"job {event.job_id} {kind}"
 
 
 def controls_form(request: HttpRequest, report: MigrationReport, *, editable: bool) -> ControlsForm:

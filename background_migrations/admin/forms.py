@@ -9,17 +9,18 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from background_migrations.arguments import HELP_OF_CONTROLS
-from background_migrations.services import CONTROLS, bounds_of
+from background_migrations.services import CONTROLS
 
 TIME_FORMAT = "%Y-%m-%d %H:%M"
 SWITCH = (("", "default"), ("true", "yes"), ("false", "no"))
 
 
-def _number(kind: type[forms.IntegerField]) -> Callable[[str], forms.Field]:
-    def field(name: str) -> forms.Field:
-        smallest, largest = bounds_of(name)
+def _number(kind: type[forms.IntegerField] | type[forms.FloatField]) -> Callable[[str], forms.Field]:
+    """Return what makes the field; the service knows the bounds."""
+
+    def field(_name: str) -> forms.Field:
         widget = UnfoldAdminTextInputWidget(attrs={"placeholder": "default", "inputmode": "decimal"})
-        return kind(min_value=smallest, max_value=largest, widget=widget, required=False)
+        return kind(widget=widget, required=False)
 
     return field
 
@@ -54,7 +55,7 @@ class ControlsForm(forms.Form):
         super().__init__(data, initial={name: _as_typed(value) for name, value in controls.items()})
         for name, kind in CONTROLS.items():
             field = FIELDS[kind](name)
-            field.label, field.help_text = name.replace("_", " "), HELP_OF_CONTROLS[name]
+            field.label, field.help_text = name.replace("_", " "), HELP_OF_CONTROLS[name].removeprefix("true: ")
             field.disabled = not editable
             self.fields[name] = field
         zone = timezone.get_current_timezone_name()

@@ -7,14 +7,13 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
-from unfold.paginator import InfinitePage, InfinitePaginator
+from unfold.paginator import InfinitePaginator
 
 from background_migrations import reports, wiring
-from background_migrations.admin.rows import migration_url, moment, state_badge
+from background_migrations.admin.rows import migration_url, state_badge
 from background_migrations.models import BackgroundMigrationJob, Event
 from background_migrations.printing import failure
 from background_migrations.status import Status
@@ -22,35 +21,18 @@ from background_migrations.status import Status
 MOST_EVENTS = 50
 
 
-class _Page(InfinitePage):
-    @cached_property
-    def _next(self) -> bool:
-        start = self.number * self.paginator.per_page
-        return bool(self.paginator.object_list[start : start + 1])
-
-    def has_next(self) -> bool:
-        return self._next
-
-
-class UncountedPaginator(InfinitePaginator):
-    """Asks whether there is a next page, never how many there are."""
-
-    def _get_page(self, *args: Any, **kwargs: Any) -> _Page:
-        return _Page(*args, **kwargs)
-
-
 class JobAdmin(ModelAdmin):
     """A list, newest first; one job with its attempts and errors."""
 
     actions = None
-    list_display = ("number", "migration", "bounds", "status_shown", "attempts", "why", "duration", "created")
+    list_display = ("number", "migration", "bounds", "status_shown", "attempts", "why", "duration")
     list_display_links = ("number",)
     list_filter = ("status", "failure_error_code")
     list_per_page = 50
     list_select_related = ("background_migration",)
     ordering = ("-id",)
     sortable_by = ()
-    paginator = UncountedPaginator
+    paginator = InfinitePaginator  # a COUNT(*) of all jobs would take longer than the page
     show_full_result_count = False
     search_fields = ("=background_migration__name", "=id")
     search_help_text = "The whole name of a migration, or a job's number"
@@ -78,7 +60,6 @@ class JobAdmin(ModelAdmin):
         events = Event.objects.filter(background_migration_id=job.background_migration_id, job_id=job.pk)
         context = {
             **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": f"Job {job.pk} of {job.background_migration.name}",
             "job": report,
             "badge": state_badge(report.state),
@@ -97,12 +78,14 @@ class JobAdmin(ModelAdmin):
     @admin.display(description="background migration")
     def migration(self, job: BackgroundMigrationJob) -> SafeString:
         """The migration, as a link."""
-        return format_html('<a href="{}">{}</a>', migration_url(job.background_migration_id), job.background_migration)
+        return format_html(
+            '<a class="rm-name" href="{}">{}</a>', migration_url(job.background_migration_id), job.background_migration
+        )
 
-    @admin.display(description="from – to")
+    @admin.display(description="from, to")
     def bounds(self, job: BackgroundMigrationJob) -> str:
         """Its first and last value."""
-        return f"{job.min_value:,} – {job.max_value:,}"
+        return f"{job.min_value:,} to {job.max_value:,}"
 
     @admin.display(description="status")
     def status_shown(self, job: BackgroundMigrationJob) -> SafeString:
@@ -120,11 +103,6 @@ class JobAdmin(ModelAdmin):
         if job.started_at is None or job.finished_at is None:
             return ""
         return f"{(job.finished_at - job.started_at).total_seconds():.2f} s"
-
-    @admin.display(description="created")
-    def created(self, job: BackgroundMigrationJob) -> SafeString:
-        """When its batch was cut."""
-        return moment(job.created_at)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: workers cut batches."""

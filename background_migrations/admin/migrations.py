@@ -97,14 +97,15 @@ class MigrationAdmin(ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, under tabs with the number of migrations in each status."""
         self._require(request, "view")
-        return super().changelist_view(request, {"title": "Background migrations", "tabs": _tabs(request)})
+        context = {"title": "Background migrations", "tabs": _tabs(request)}
+        answer: HttpResponse = super().changelist_view(request, context)
+        return answer
 
     def rows_view(self, request: HttpRequest) -> HttpResponse:
         """Answer the moving cells of the lines that a page shows."""
         self._require(request, "view")
         ids = [int(text) for text in request.GET.get("ids", "").split(",") if text.isdecimal()]
-        names = list(BackgroundMigration.objects.filter(pk__in=ids[: self.list_per_page]).values_list("name", flat=True))
-        found = reports.migration_reports(wiring.kept_connection(), defaults=wiring.defaults(), names=names)
+        found = _reports_of(ids[: self.list_per_page])
         lines = [Row(report) for report in found]
         return render(request, "background_migrations/rows.html", {"rows": lines, "every": pace(found)})
 
@@ -156,13 +157,13 @@ class MigrationAdmin(ModelAdmin):
         if request.method == "POST":
             self._require(request, "configure")
             if detail.change_controls(request, report, form):
-                self.log_change(request, self.get_object(request, object_id), f"Changed {', '.join(form.changed_data)}.")
+                changed = BackgroundMigration(pk=report.id, name=report.name)
+                self.log_change(request, changed, f"Changed {', '.join(form.changed_data)}.")
                 messages.success(request, "The controls are changed; the next job obeys them.")
                 return HttpResponseRedirect(request.path)
         context = {
             **self.admin_site.each_context(request),
             **detail.live_context(report, may_operate=self.has_operate_permission(request)),
-            "opts": self.opts,
             "title": report.name,
             "form": form,
             "may_configure": self.has_configure_permission(request),
@@ -192,12 +193,10 @@ class MigrationAdmin(ModelAdmin):
 
     def ask(self, request: HttpRequest, verb: Verb, *, ids: Sequence[int]) -> HttpResponse:
         """Say what would happen to which migration, and to which it cannot."""
-        names = list(BackgroundMigration.objects.filter(pk__in=ids).values_list("name", flat=True))
-        found = reports.migration_reports(wiring.kept_connection(), defaults=wiring.defaults(), names=names)
+        found = _reports_of(ids)
         refused = [(Row(each), reason) for each in found if (reason := verb.refusal(each))]
         context = {
             **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": f"{verb.label}?",
             "verb": verb,
             "rows": [Row(each) for each in found if not verb.refusal(each)],
@@ -264,6 +263,11 @@ def _tabs(request: HttpRequest) -> list[dict[str, Any]]:
 def _cell(kind: str, row: Row, content: str) -> SafeString:
     """Return a cell that the page renews by its id."""
     return format_html('<div id="{}-{}">{}</div>', kind, row.report.id, content)
+
+
+def _reports_of(ids: Sequence[int]) -> list[reports.MigrationReport]:
+    names = list(BackgroundMigration.objects.filter(pk__in=ids).values_list("name", flat=True))
+    return reports.migration_reports(wiring.kept_connection(), defaults=wiring.defaults(), names=names)
 
 
 def _report_of(object_id: str) -> reports.MigrationReport:

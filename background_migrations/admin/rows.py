@@ -1,6 +1,5 @@
 """A background migration as a line on a page: its report in words, and where it leads."""
 
-import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -84,11 +83,6 @@ def migration_url(migration_id: int) -> str:
 def state_badge(state: str) -> SafeString:
     """Return a state as a badge: an icon, its name, a colour."""
     return render_to_string("registry/badge.html", {"state": state})
-
-
-def moment(value: datetime.datetime | None) -> SafeString:
-    """Return a time that the browser puts into its own zone."""
-    return render_to_string("registry/time.html", {"value": value})
 
 
 def rows(reports: Iterable[MigrationReport]) -> list[Row]:

@@ -34,19 +34,21 @@ class Verb:
         return name
 
 
-def _unless(*allowed: Status) -> Callable[[MigrationReport], str]:
+def _only(*allowed: Status, moved: str) -> Callable[[MigrationReport], str]:
     words = " or ".join(status.label for status in allowed)
 
     def refusal(report: MigrationReport) -> str:
-        return "" if report.status in allowed else f"It is {report.status.label}; only what is {words} can be."
+        if report.status in allowed:
+            return ""
+        return f"Only what is {words} can be {moved}; this one is {report.status.label}."
 
     return refusal
 
 
 def _not_retried(report: MigrationReport) -> str:
     if report.status is Status.FAILED:
-        return "It failed as a whole: restart it, which gives its failed jobs new attempts too."
-    return "" if report.jobs_failed else "It has no failed job."
+        return "Restart it instead: that gives its failed jobs new attempts, too."
+    return "" if report.jobs_failed else "There is no failed job to retry."
 
 
 def _pause(connection: Connection, name: str, actor: str) -> object:
@@ -61,8 +63,8 @@ def _retry(connection: Connection, name: str, actor: str) -> object:
     return services.retry(connection, name, actor=actor, grace=settings.BBM_GRACE_SECONDS)
 
 
-def _restart(connection: Connection, name: str, actor: str) -> object:
-    return services.restart(connection, name, actor=actor, grace=settings.BBM_GRACE_SECONDS)
+def _restart(connection: Connection, name: str, actor: str) -> None:
+    services.restart(connection, name, actor=actor, grace=settings.BBM_GRACE_SECONDS)
 
 
 PAUSE = Verb(
@@ -71,7 +73,7 @@ PAUSE = Verb(
     done="Paused",
     icon="pause",
     effect="Workers stop within one sub-batch. What is done stays done; nothing is lost.",
-    refusal=_unless(*origins(Status.PAUSED)),
+    refusal=_only(*origins(Status.PAUSED), moved="paused"),
     service=_pause,
 )
 RESUME = Verb(
@@ -80,7 +82,7 @@ RESUME = Verb(
     done="Resumed",
     icon="play_arrow",
     effect="It becomes active: a worker that is free takes it up at once, where it stopped.",
-    refusal=_unless(Status.PAUSED),
+    refusal=_only(Status.PAUSED, moved="resumed"),
     service=_resume,
 )
 RETRY = Verb(
@@ -99,7 +101,7 @@ RESTART = Verb(
     icon="restart_alt",
     effect="It becomes active again, and its failed jobs get new attempts. Look at their errors first: the same cause "
     "makes them fail again.",
-    refusal=_unless(Status.FAILED),
+    refusal=_only(Status.FAILED, moved="restarted"),
     service=_restart,
 )
 VERBS: Mapping[str, Verb] = {verb.name: verb for verb in (PAUSE, RESUME, RETRY, RESTART)}

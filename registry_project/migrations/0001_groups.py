@@ -1,4 +1,4 @@
-"""Three groups of staff: who looks, who also operates, who also configures. Their members are for a superuser to choose."""
+"""Three groups of staff: who looks, who also operates, who also configures. A superuser chooses their members."""
 
 from django.apps.registry import Apps
 from django.db import migrations
@@ -10,7 +10,12 @@ VIEW = (
     ("schema_migrations", "schemamigration", "view_schemamigration", "Can view schema migration"),
 )
 OPERATE = (
-    ("background_migrations", "backgroundmigration", "operate_backgroundmigration", "Can pause, resume, retry, restart"),
+    (
+        "background_migrations",
+        "backgroundmigration",
+        "operate_backgroundmigration",
+        "Can pause, resume, retry, restart",
+    ),
 )
 CONFIGURE = (("background_migrations", "backgroundmigration", "configure_backgroundmigration", "Can change controls"),)
 GROUPS = {"Viewer": VIEW, "Operator": VIEW + OPERATE, "Administrator": VIEW + OPERATE + CONFIGURE}
@@ -31,7 +36,10 @@ def make_groups(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auth", "0012_alter_user_first_name_max_length"), ("contenttypes", "0002_remove_content_type_name")]
+    dependencies = [
+        ("auth", "0012_alter_user_first_name_max_length"),
+        ("contenttypes", "0002_remove_content_type_name"),
+    ]
 
     # Somebody may be a member: undoing this leaves the groups.
     operations = [migrations.RunPython(make_groups, migrations.RunPython.noop)]

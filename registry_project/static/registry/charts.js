@@ -31,7 +31,7 @@ function labels(times) {
 function options(canvas) {
     const text = colour("rm-text");
     const axis = { beginAtZero: true, ticks: { color: text, maxTicksLimit: 5 }, grid: { color: colour("rm-line") } };
-    const scales = { x: { ticks: { color: text, maxTicksLimit: 6, maxRotation: 0 }, grid: { display: false } }, y: axis };
+    const scales = { x: { ticks: { color: text, maxTicksLimit: 6, autoSkipPadding: 16, maxRotation: 0 }, grid: { display: false } }, y: axis };
     if (canvas.dataset.secondAxis) {
         scales.second = { ...axis, position: "right", grid: { display: false } };
     }

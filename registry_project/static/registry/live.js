@@ -2,12 +2,15 @@
 // zone. htmx does the polling; each answer says when to ask again.
 "use strict";
 
-const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const moment = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium" });
+const hours = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const clock = new Intl.DateTimeFormat([], hours);
+const day = new Intl.DateTimeFormat([], { day: "numeric", month: "short", ...hours });
+const year = new Intl.DateTimeFormat([], { day: "numeric", month: "short", year: "numeric", ...hours });
 
 function localizeTimes(root) {
     root.querySelectorAll("time[datetime]:not([data-local])").forEach((element) => {
-        element.textContent = moment.format(new Date(element.dateTime));
+        const time = new Date(element.dateTime);
+        element.textContent = (time.getFullYear() === new Date().getFullYear() ? day : year).format(time);
         element.dataset.local = "";
     });
 }
