@@ -35,6 +35,7 @@ bench: .venv/dev.stamp ## measure, each program beside its limit
 	$(RUN) -m bench.locks
 	$(RUN) -m bench.bbm
 	$(RUN) -m bench.api
+	$(RUN) -m bench.admin
 	$(RUN) -m bench.torment --seconds 60
 
 structure: .venv/dev.stamp ## write schema_migrations/structure.sql anew

@@ -58,7 +58,7 @@ class SchemaMigrationAdmin(ModelAdmin):
         known = next((each for each in _known() if each.id == object_id), None)
         context = {
             **self.admin_site.each_context(request),
-            "title": status.id,
+            "title": f"Schema migration {status.id}",
             "status": status,
             "state": state_of(status),
             "migration": known.migration if known else None,

@@ -164,7 +164,7 @@ class MigrationAdmin(ModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             **detail.live_context(report, may_operate=self.has_operate_permission(request)),
-            "title": report.name,
+            "title": f"Background migration {report.name}",
             "form": form,
             "may_configure": self.has_configure_permission(request),
         }

@@ -37,9 +37,7 @@ def test_who_may_configure(migration, group, status):
     assert Control.objects.filter(pk=migration.id).exists() is (status == 302)
 
 
-@pytest.mark.parametrize(
-    ("group", "buttons", "saves"), [("Viewer", 0, 0), ("Operator", 4, 0), ("Administrator", 4, 1)]
-)
+@pytest.mark.parametrize(("group", "buttons", "saves"), [("Viewer", 0, 0), ("Operator", 4, 0), ("Administrator", 4, 1)])
 def test_what_is_not_allowed_is_not_shown(migration, group, buttons, saves):
     page = client_of(group).get(f"{MIGRATIONS}{migration.id}/change/").content.decode()
     assert page.count("/act/") == buttons
