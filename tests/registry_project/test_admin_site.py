@@ -40,6 +40,13 @@ def test_a_failed_migration_raises_a_banner_that_leads_to_it(viewer):
     assert f"/admin/background_migrations/backgroundmigration/{failed.id}/change/" in page
 
 
+def test_many_failures_are_told_in_few_banners(viewer):
+    BackgroundMigrationFactory.create_batch(20, failed=True)
+    page = viewer.get(LIVE).content.decode()
+    assert "20 background migrations failed in all" in page
+    assert page.count("See why") == 3
+
+
 def test_pending_schema_migrations_raise_a_banner(viewer):
     with connections["registry"].cursor() as cursor:
         cursor.execute("DELETE FROM schema_migrations WHERE id LIKE '2021050314%'")
