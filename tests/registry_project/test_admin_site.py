@@ -127,3 +127,10 @@ def test_what_renews_the_home_page_needs_a_log_in(client):
 def test_the_menu_leads_where_the_user_may_go(viewer, admin_client):
     assert "/admin/auth/user/" not in viewer.get(HOME).content.decode()
     assert "/admin/auth/user/" in admin_client.get(HOME).content.decode()
+
+
+@pytest.mark.parametrize(
+    "page", ["user/", "user/add/", "user/{id}/change/", "user/{id}/password/", "group/", "group/add/"]
+)
+def test_a_superuser_manages_users_and_groups(admin_client, admin_user, page):
+    assert admin_client.get(f"/admin/auth/{page.format(id=admin_user.pk)}").status_code == 200

@@ -81,7 +81,7 @@ def test_the_moving_cells_are_answered_alone_and_ask_again_sooner_while_somethin
     both = text_of(viewer.get(f"{MIGRATIONS}rows/", {"ids": f"{running.id},{paused.id}"}))
     assert f'id="bar-{running.id}"' in both
     assert "every 3s" in both
-    assert "every 15s" in text_of(viewer.get(f"{MIGRATIONS}rows/", {"ids": f"{paused.id},x,{10**20}"[:8]}))
+    assert "every 15s" in text_of(viewer.get(f"{MIGRATIONS}rows/", {"ids": f"{paused.id},x,{10**20}"}))
 
 
 def test_a_list_without_a_migration_says_how_one_comes_there(viewer):
