@@ -37,6 +37,7 @@ bench: .venv/dev.stamp ## measure, each program beside its limit
 	$(RUN) -m bench.api
 	$(RUN) -m bench.import
 	$(RUN) -m bench.fuzz_import --trees 200
+	$(RUN) -m bench.admin
 	$(RUN) -m bench.torment --seconds 60
 
 structure: .venv/dev.stamp ## write schema_migrations/structure.sql anew

@@ -34,6 +34,11 @@ class BackgroundMigration(models.Model):
     class Meta:
         managed = False
         db_table = "batched_background_migrations"
+        default_permissions = ("view",)
+        permissions = (
+            ("operate_backgroundmigration", "Can pause, resume, retry, restart"),
+            ("configure_backgroundmigration", "Can change controls"),
+        )
 
     def __str__(self) -> str:
         return self.name
@@ -61,6 +66,8 @@ class BackgroundMigrationJob(models.Model):
     class Meta:
         managed = False
         db_table = "batched_background_migration_jobs"
+        verbose_name = "job"
+        default_permissions = ("view",)
 
     def __str__(self) -> str:
         return f"job {self.pk} of {self.background_migration_id}"
@@ -156,6 +163,7 @@ class JobProgress(models.Model):
                 condition=models.Q(finished_at__isnull=True),
             ),
             models.Index(fields=["background_migration_id", "ended_at"], name="bbm_progress_ended"),
+            models.Index(fields=["ended_at"], name="bbm_progress_recent"),
         )
 
     def __str__(self) -> str:

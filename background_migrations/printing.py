@@ -76,7 +76,7 @@ def print_details(
     facts = {
         "name": report.name,
         "status": report.status.label,
-        "failure": _failure(report.failure_error_code),
+        "failure": failure(report.failure_error_code),
         "last error": _last_error(events),
         "throttled by": f"{report.throttled_by}: {report.throttled_reason}" if report.throttled_by else "",
         "work function": report.job_signature_name,
@@ -90,8 +90,8 @@ def print_details(
         "rows, estimated": "unknown" if report.total_tuple_count is None else f"{report.total_tuple_count:,}",
         "rows done": f"{report.rows_done:,}",
         "progress": percent(report),
-        "rows per second": _rate(report),
-        "time left": _time_left(report),
+        "rows per second": rate(report),
+        "time left": time_left(report),
         "jobs": f"{report.jobs_finished:,} finished, {report.jobs_running:,} running, {report.jobs_failed:,} failed",
         "created": _moment(report.created_at),
         "started": _moment(report.started_at),
@@ -121,8 +121,8 @@ def _status_row(report: MigrationReport) -> tuple[str, ...]:
         percent(report),
         f"{report.jobs_finished:,}",
         f"{report.jobs_failed:,}",
-        _rate(report),
-        _time_left(report),
+        rate(report),
+        time_left(report),
         report.throttled_by,
     )
 
@@ -136,19 +136,22 @@ def percent(report: MigrationReport) -> str:
     return f"{done if report.status is Status.FINISHED else min(done, 99.9):.1f} %"
 
 
-def _rate(report: MigrationReport) -> str:
-    rate = report.progress.rate
-    return "" if rate is None else f"{rate:,.0f}"
+def rate(report: MigrationReport) -> str:
+    """Return the rows per second, or nothing while nobody knows."""
+    found = report.progress.rate
+    return "" if found is None else f"{found:,.0f}"
 
 
-def _time_left(report: MigrationReport) -> str:
+def time_left(report: MigrationReport) -> str:
+    """Return how long an unfinished migration will take, or nothing while nobody knows or works on it."""
     seconds = report.progress.seconds_left
     if seconds is None or report.status not in (Status.ACTIVE, Status.RUNNING):
         return ""
     return duration(seconds)
 
 
-def _failure(code: int | None) -> str:
+def failure(code: int | None) -> str:
+    """Return why something failed, by name."""
     if code is None:
         return ""
     return FailureErrorCode(code).name.lower() if code in set(FailureErrorCode) else f"code {code}"

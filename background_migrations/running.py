@@ -1,7 +1,7 @@
 """Runs workers in a command: built from settings, ended by signals, followed on standard error."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TextIO
 
@@ -12,15 +12,23 @@ from background_migrations.following import Follower
 from background_migrations.records import Rules
 from background_migrations.sessions import Session
 from background_migrations.sync_runner import RunResult
+from background_migrations.work import WorkFunction
 from background_migrations.work_functions import WORK_FUNCTIONS
 from background_migrations.worker import Worker
 
 
-def new_worker(rules: Rules, *, concurrency: int = 1, once: bool = True, purpose: str = "background_migrate") -> Worker:
+def new_worker(
+    rules: Rules,
+    *,
+    concurrency: int = 1,
+    once: bool = True,
+    purpose: str = "background_migrate",
+    functions: Mapping[str, WorkFunction] = WORK_FUNCTIONS,
+) -> Worker:
     """Return a worker over the work functions of this release; the server shows its purpose beside its sessions."""
     return Worker(
         connect=wiring.connectors(f"{purpose} {wiring.process_name()}"),
-        functions=WORK_FUNCTIONS,
+        functions=functions,
         rules=rules,
         name=wiring.process_name(),
         concurrency=concurrency,

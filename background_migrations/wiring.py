@@ -58,6 +58,15 @@ def _connector(alias: str, purpose: str) -> Connect:
     return connect
 
 
+def kept_connection() -> Connection:
+    """Return Django's own connection to the registry's database, for pages; opened anew where it was lost."""
+    wrapper = connections[REGISTRY]
+    wrapper.close_if_health_check_failed()
+    wrapper.ensure_connection()
+    connection: Connection = wrapper.connection
+    return connection
+
+
 def rules(actor: str, *, paced: bool = True, interval: float | None = None, max_attempts: int | None = None) -> Rules:
     """Return how jobs are run here; `interval` and `max_attempts` come from a command line."""
     return Rules(

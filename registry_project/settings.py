@@ -3,11 +3,14 @@
 Nothing is decided here: a missing or contradictory variable is an error that names it.
 """
 
+import datetime
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 from registry_project import environment as env
 
@@ -28,6 +31,9 @@ WSGI_APPLICATION = "registry_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
+    "registry_project",  # its templates come before those of unfold, which come before Django's
+    "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -37,7 +43,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "registry_project",
+    "axes",
     "schema_migrations",
     "background_migrations",
     "metadata_import",
@@ -45,6 +51,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "registry_project.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -52,6 +59,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -83,6 +91,54 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
 BEHIND_PROXY = env.boolean("REGISTRY_BEHIND_PROXY", default=False)
+
+# --- The admin site -----------------------------------------------------------------------------------------------
+
+
+def _asset(path: str) -> Callable[[object], str]:
+    """Return what unfold asks for an address, which cannot be told before the settings are read."""
+    return lambda _request: static(path)
+
+
+UNFOLD = {
+    "SITE_TITLE": "Registry metadata",
+    "SITE_HEADER": "Registry metadata",
+    "SITE_SYMBOL": "database",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _asset("registry/favicon.svg")}],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [_asset("registry/site.css")],
+    "SCRIPTS": [_asset("registry/live.js"), _asset("registry/charts.js")],
+    "DASHBOARD_CALLBACK": "registry_project.admin_site.home",
+    # Indigo, lighter from 500 on than it is commonly: dark pages write links in it.
+    "COLORS": {
+        "primary": {
+            "50": "oklch(96.2% .018 272.314)",
+            "100": "oklch(93% .034 272.788)",
+            "200": "oklch(87% .065 274.039)",
+            "300": "oklch(82% .1 275)",
+            "400": "oklch(78.5% .115 274.713)",
+            "500": "oklch(73% .15 276.935)",
+            "600": "oklch(51.1% .262 276.966)",
+            "700": "oklch(45.7% .24 277.023)",
+            "800": "oklch(39.8% .195 277.366)",
+            "900": "oklch(35.9% .144 278.697)",
+            "950": "oklch(25.7% .09 281.288)",
+        }
+    },
+    "SIDEBAR": {"navigation": "registry_project.admin_site.navigation"},
+}
+
+# --- Log in: after so many failures of one name from one address, both have to wait ---------------------------------
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = env.positive("REGISTRY_LOGIN_FAILURES", default=5)
+AXES_COOLOFF_TIME = datetime.timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "registry/locked_out.html"
+AXES_CLIENT_IP_CALLABLE = "registry_project.log_in.client_address"
+AXES_VERBOSE = False
 
 # --- The REST API: closed without the settings of its tokens ------------------------------------------------------
 
@@ -133,6 +189,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SESSION_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_AGE = 12 * 3_600  # a working day
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
 

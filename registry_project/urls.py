@@ -2,16 +2,18 @@
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.templatetags.static import static
 from django.urls import include, path
 from django.views.defaults import page_not_found
 from django.views.generic import RedirectView
 
+from registry_project.admin_site import live
 from registry_project.api.protocol import PLAIN_TEXT
-
-admin.site.site_header = admin.site.site_title = "Registry metadata"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("favicon.ico", RedirectView.as_view(url=static("registry/favicon.svg"))),
+    path("admin/live/", admin.site.admin_view(live), name="home_live"),
     path("admin/", admin.site.urls),
     path("", include("registry_project.api.urls")),
 ]

@@ -1,8 +1,10 @@
 """What is applied, pending, unknown or changed: for the command line, the admin and whoever needs a current schema."""
 
 import datetime
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from psycopg import Connection, errors, sql
 from psycopg.rows import class_row
@@ -72,6 +74,22 @@ class MigrationStatus:
         return self.known and not self.recorded
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many migrations there are of each kind."""
+
+    applied: int
+    pending_pre_deployment: int
+    pending_post_deployment: int
+    unknown: int
+    changed: int
+
+    @property
+    def pending(self) -> int:
+        """How many `up` would apply."""
+        return self.pending_pre_deployment + self.pending_post_deployment
+
+
 def migration_statuses(connection: Connection, *, known: Sequence[KnownMigration]) -> list[MigrationStatus]:
     """Return every known and every recorded migration, sorted by id; reads only."""
     recorded = {each.id: each for each in recorder.applied_migrations(connection)}
@@ -95,6 +113,25 @@ def migration_statuses(connection: Connection, *, known: Sequence[KnownMigration
             )
         )
     return sorted(statuses, key=lambda status: status.id)
+
+
+@lru_cache
+def known_migrations(own_database: bool) -> Sequence[KnownMigration]:
+    """Return the migrations of this release, read once: a process that serves stays with the release it began with."""
+    return load_migrations(own_database=own_database)
+
+
+def counts(connection: Connection, *, own_database: bool) -> Counts:
+    """Count the migrations by what `migration_statuses` says of them."""
+    statuses = migration_statuses(connection, known=known_migrations(own_database))
+    pending = Counter(each.phase for each in statuses if each.pending)
+    return Counts(
+        applied=sum(each.recorded and each.known for each in statuses),
+        pending_pre_deployment=pending[Phase.PRE_DEPLOYMENT],
+        pending_post_deployment=pending[Phase.POST_DEPLOYMENT],
+        unknown=sum(not each.known for each in statuses),
+        changed=sum(each.changed for each in statuses),
+    )
 
 
 def overview(connection: Connection, *, known: Sequence[KnownMigration]) -> Overview:

@@ -56,7 +56,7 @@ _numbers = itertools.count(1)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where the real programs are promised (REQUIRE_E2E), a test that misses one has failed."""
     report = yield
-    if report.skipped and item.get_closest_marker("e2e") and os.environ.get("REQUIRE_E2E"):
+    if report.skipped and os.environ.get("REQUIRE_E2E") and any(map(item.get_closest_marker, ("e2e", "browser"))):
         report.outcome = "failed"
         report.longrepr = f"skipped where REQUIRE_E2E is set: {report.longrepr[-1]}"
     return report

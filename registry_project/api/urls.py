@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib.admin.views.decorators import staff_member_required
 from django.urls import path
 from drf_spectacular.utils import extend_schema
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 from psycopg import Connection
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -40,5 +40,5 @@ class DescriptionView(SpectacularJSONAPIView):
 urlpatterns = [
     *api_patterns([("gitlab/v1/", PresenceView, []), *SCHEMA_MIGRATIONS, *BACKGROUND_MIGRATIONS, *METADATA_IMPORT]),
     path("gitlab/v1/openapi.json", DescriptionView.as_view(), name="openapi"),
-    path("docs/", staff_member_required(SpectacularSwaggerView.as_view(url_name="openapi")), name="docs"),
+    path("docs/", staff_member_required(SpectacularSwaggerSplitView.as_view(url_name="openapi")), name="docs"),
 ]

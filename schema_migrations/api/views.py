@@ -1,7 +1,6 @@
 """The migration status that GitLab Rails shows on its health-check page."""
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -12,8 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from schema_migrations.api.serializers import StatusSerializer
-from schema_migrations.loader import KnownMigration, load_migrations
-from schema_migrations.services import Overview, overview
+from schema_migrations.services import Overview, known_migrations, overview
 
 
 class StatusView(APIView):
@@ -28,14 +26,8 @@ class StatusView(APIView):
     @extend_schema(responses=StatusSerializer, operation_id="get_migration_status")
     def get(self, request: Request) -> Response:
         """Show the state of schema migrations and background migrations, read in one statement."""
-        found = overview(self.registry(), known=_known(settings.SCHEMA_OWNER == "self"))
+        found = overview(self.registry(), known=known_migrations(settings.SCHEMA_OWNER == "self"))
         return Response(_as_status(found))
-
-
-@lru_cache
-def _known(own_database: bool) -> Sequence[KnownMigration]:
-    """Return the migrations of this release, read once."""
-    return load_migrations(own_database=own_database)
 
 
 def _as_status(found: Overview) -> dict[str, Any]:

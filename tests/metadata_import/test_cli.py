@@ -43,14 +43,14 @@ def test_the_report_is_a_table_with_an_ending(registry_tree):
 def test_a_fault_of_storage_is_told_by_the_exit_code_and_keeps_databases_away(registry_tree, monkeypatch):
     tree = Tree(registry_tree)
     broken = tree.tag_link("base", "latest")
-    read = FilesystemDriver.read
+    read = FilesystemDriver.read_dated
 
     def fail_once(self, path, *, limit):
         if broken == registry_tree / path:
             raise StorageError(path, reason="Input/output error")
         return read(self, path, limit=limit)
 
-    monkeypatch.setattr(FilesystemDriver, "read", fail_once)
+    monkeypatch.setattr(FilesystemDriver, "read_dated", fail_once)
     stdout = io.StringIO()
     with pytest.raises(CommandError, match="left out 1 item, which may be sound"):
         call_command("database", "import", str(registry_tree), stdout=stdout)

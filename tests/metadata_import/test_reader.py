@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -163,10 +164,11 @@ def test_tags_can_be_read_alone(tree):
 
 
 def test_a_tree_in_an_object_store_is_read_as_one_in_files(registry_tree):
-    files = {
-        str(path.relative_to(registry_tree)): path.read_bytes() for path in registry_tree.rglob("*") if path.is_file()
-    }
-    with Reader(MemoryDriver(files), concurrency=4) as source:
+    files = {}
+    for path in filter(Path.is_file, registry_tree.rglob("*")):
+        os.utime(path, (0, 0))
+        files[str(path.relative_to(registry_tree))] = path.read_bytes()
+    with Reader(MemoryDriver(files, written_at=datetime.fromtimestamp(0, UTC)), concurrency=4) as source:
         parts = list(source.read_repositories(source.discover_repositories().found))
     assert parts == read(registry_tree)[0]
 

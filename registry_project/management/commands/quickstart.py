@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metadata_import import services as import_services
-from registry_project import demo
+from registry_project import demo, demo_work
 from registry_project.embedded_postgres import kept_files
 from registry_project.management.examples import CommandWithExamples
 
@@ -115,13 +115,14 @@ class Command(CommandWithExamples):
         self.stdout.flush()
         connections.close_all()
         # Granian handles the signals: Ctrl-C and SIGTERM end it, and so this command.
-        Granian(
-            "registry_project.wsgi:application",
-            address=ADDRESS,
-            port=port,
-            interface=Interfaces.WSGI,
-            log_enabled=False,
-        ).serve()
+        with demo_work.going_on():
+            Granian(
+                "registry_project.wsgi:application",
+                address=ADDRESS,
+                port=port,
+                interface=Interfaces.WSGI,
+                log_enabled=False,
+            ).serve()
 
 
 def _port(text: str) -> int:
