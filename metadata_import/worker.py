@@ -144,7 +144,8 @@ class Worker:
                 self._write_or_halve(kind, parts[middle:])
                 return
             self._leave_out(kind, parts[0], " ".join(str(error).split()))
-        self._store.analyze_grown()
+        if kind is ImportKind.REPOSITORY:  # a pass over blobs asks nothing of these tables
+            self._store.analyze_grown()
 
     def _leave_out(self, kind: ImportKind, part: AnyPart, detail: str) -> None:
         path = layout.repository_directory(part.path) if isinstance(part, RepositoryPart) else part.prefix

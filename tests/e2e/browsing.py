@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -18,6 +18,9 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 PASSWORD = "for tests alone"
+PATIENCE_MS = 30_000
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass
