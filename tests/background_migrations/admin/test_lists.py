@@ -102,8 +102,8 @@ def test_jobs_are_found_by_migration_status_and_number(viewer):
 
 OWN = 4  # session, user, and permissions of the user and of its groups
 PAGES = {
-    "/admin/": 12,
-    "/admin/live/": 12,
+    "/admin/": 14,
+    "/admin/live/": 14,
     MIGRATIONS: 7,
     f"{MIGRATIONS}?status__exact=3&q=crowd": 7,
     f"{MIGRATIONS}rows/?ids={{migration}}": 2,
