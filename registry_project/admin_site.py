@@ -70,7 +70,8 @@ def _state(request: HttpRequest) -> dict[str, Any]:
             background_services.check_database(registry_connection())
         except TablesMissingError as error:
             return {**state, "missing": str(error)}
-        state |= background_context(registry_connection())
+        shown = background_context(registry_connection())
+        state |= shown | {"every": min(shown["every"], state["every"])}
     return state
 
 

@@ -19,7 +19,7 @@ def import_context(connection: BaseDatabaseWrapper) -> dict[str, Any]:
     line = _last_line(connection) if ours else None
     last = services.last_recorded_import(connection.connection) if recorded else None
     if line and not (last and last["started_at"] > line.state.run.started_at):
-        return {"import_line": line}
+        return {"import_line": line, "every": shown.pace([line.state])}
     return {"recorded_import": last}
 
 
