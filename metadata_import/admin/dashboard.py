@@ -18,7 +18,8 @@ def import_context(connection: BaseDatabaseWrapper) -> dict[str, Any]:
     ours, recorded = services.has_tables(connection)
     line = _last_line(connection) if ours else None
     last = services.last_recorded_import(connection.connection) if recorded else None
-    if line and not (last and last["started_at"] > line.state.run.started_at):
+    later = last is not None and line is not None and last["started_at"] > line.state.run.started_at
+    if line and (line.state.alive_since or not later):
         return {"import_line": line, "every": shown.pace([line.state])}
     return {"recorded_import": last}
 

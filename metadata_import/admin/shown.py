@@ -160,6 +160,7 @@ def page_of(connection: BaseDatabaseWrapper, state: RunState, *, now: datetime) 
         "line": Line(state, now, found),
         "run": state.run,
         "report": report,
+        "ended": state.name if state.name == ImportStatus.FAILED else f"was {state.name}",
         "next_step": NEXT_STEPS.get(state.name, ""),
         "command": _command(state),
         "took": duration(report["seconds"]) if report["seconds"] else "",
@@ -194,7 +195,9 @@ def _steps(state: RunState, found: Mapping[ImportKind, Pass], report: Mapping[st
         yield {
             "name": STEPS[step],
             "state": "not begun" if started is None else "finished" if finished else state.name,
-            "done": f"{found[kind].done:,} of {found[kind].total:,} {UNITS[kind]}" if started and kind in found else "",
+            "done": f"{found[kind].done:,} of {found[kind].total:,} {UNITS[kind]}"
+            if kind in found and found[kind].total
+            else "",
             "started": started,
             "took": duration(seconds) if seconds else "",
         }
