@@ -19,7 +19,7 @@ from tests.background_migrations.worker_process import start as start_worker
 from tests.conftest import Database
 from tests.e2e.browsing import PASSWORD, Tab, browser, tab
 from tests.e2e.site import Site, served
-from tests.metadata_import.import_crowd import make_imports
+from tests.metadata_import.import_crowd import EMPTY_IMPORTS, make_imports
 from tests.metadata_import.trees import Tree
 from tests.waiting import until
 
@@ -66,6 +66,7 @@ def scene(server) -> Iterator[Bench]:
     database = Database(url_of(server))
     with database.connect() as connection:
         connection.execute(EMPTY)
+        connection.execute(EMPTY_IMPORTS)
         connection.execute(TABLE)
         bench = Bench(database, connection)
         bench.fill(ROWS)

@@ -4,6 +4,10 @@ import uuid
 
 from psycopg import Connection
 
+EMPTY_IMPORTS = """
+    TRUNCATE registry_admin.import_runs, registry_admin.import_items, registry_admin.import_batches,
+        registry_admin.import_skips, registry_admin.import_leases
+"""
 RUNS = """
     INSERT INTO registry_admin.import_runs
         (storage_driver, root, mode, status, actor, started_at, ended_at, repositories_started_at, report)
