@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -75,8 +75,8 @@ class Line:
         """How far it is, in percent, as far as anybody knows."""
         if self.status == ImportStatus.FINISHED:
             return HUNDRED
-        progress = self._progress()
-        return overall(progress) * HUNDRED if progress else None
+        at_work = self._at_work()
+        return overall(at_work[0]) * HUNDRED if at_work else None
 
     @property
     def percent(self) -> str:
@@ -93,26 +93,24 @@ class Line:
     @property
     def time_left(self) -> str:
         """How long it will still take at the pace of this attempt, once something is done."""
-        progress = self._progress()
-        began = history.began(self.state, progress.kind) if progress else None
-        if progress is None or began is None:
+        at_work = self._at_work()
+        if at_work is None:
             return ""
-        newly_done = self.passes[progress.kind].newly_done
-        before = Progress(progress.kind, progress.done - newly_done, progress.total, kinds=progress.kinds)
-        gained = overall(progress) - overall(before)
-        passed = (self.now - began).total_seconds()
-        return duration((1 - overall(progress)) / gained * passed) if gained > 0 else ""
+        progress, seconds = at_work
+        gained = overall(progress) - overall(
+            replace(progress, done=progress.done - self.passes[progress.kind].newly_done)
+        )
+        return duration((1 - overall(progress)) / gained * seconds) if gained > 0 else ""
 
     @property
     def rate(self) -> str:
         """How many tags, or blobs, this attempt visits per second."""
-        progress = self._progress()
-        began = history.began(self.state, progress.kind) if progress else None
-        if progress is None or began is None:
+        at_work = self._at_work()
+        if at_work is None:
             return ""
+        progress, seconds = at_work
         newly = self.passes[progress.kind].newly_counted
         count, unit = (newly.tags, "tags") if progress.kind is ImportKind.REPOSITORY else (newly.blobs, "blobs")
-        seconds = (self.now - began).total_seconds()
         return f"{count / seconds:,.0f} {unit}/s" if count and seconds > 0 else ""
 
     @property
@@ -132,11 +130,14 @@ class Line:
         report = self.state.run.report
         return f"{sum(report['skip_counts'].values()):,}" if report else ""
 
-    def _progress(self) -> Progress | None:
+    def _at_work(self) -> tuple[Progress, float] | None:
+        """Return how far it is with what it is at, and for how many seconds this attempt has been at that."""
         kinds = self.state.mode.kinds
         for kind in reversed(kinds):
-            if self.passes and self.passes[kind].total and history.began(self.state, kind):
-                return Progress(kind, self.passes[kind].done, self.passes[kind].total, kinds=kinds)
+            began = history.began(self.state, kind)
+            if began and self.passes and self.passes[kind].total:
+                progress = Progress(kind, self.passes[kind].done, self.passes[kind].total, kinds=kinds)
+                return progress, (self.now - began).total_seconds()
         return None
 
 
