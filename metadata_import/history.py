@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -33,7 +33,6 @@ NEXT_SKIPS = """
     SELECT DISTINCT ON (left(path, 500) COLLATE "C", path COLLATE "C") kind, item, path, detail
     FROM registry_admin.import_skips
     WHERE run_id = %(run)s AND reason = %(reason)s
-        AND left(path, 500) COLLATE "C" >= left(%(after)s, 500)
         AND (left(path, 500) COLLATE "C", path COLLATE "C") > (left(%(after)s, 500), %(after)s)
     ORDER BY left(path, 500) COLLATE "C", path COLLATE "C", id LIMIT %(limit)s
 """
@@ -59,8 +58,7 @@ class Pass:
     newly_counted: Counts = field(default_factory=Counts)
 
 
-@dataclass(frozen=True, slots=True)
-class FoundSkip:
+class FoundSkip(NamedTuple):
     """Something that was left out, with the item of the run to which it belongs."""
 
     reason: str
