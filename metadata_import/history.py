@@ -2,19 +2,25 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from metadata_import import runs
 from metadata_import.journal import SUM_INSERTED
-from metadata_import.models import ImportLease, ImportRun, ImportStatus
+from metadata_import.models import ImportRun, ImportStatus
 from metadata_import.statistics import Counts, ImportKind, ImportReport, Mode, Step, StepTimes, facts, largest_first
 
 KILLED = "killed"  # still called running by its row, while nobody holds the lease for it
 SKIPS_AT_ONCE = 5_000
 
+# As whoever wants the lease sees it: silent for too long, or its session is gone.
+HOLDERS = """
+    SELECT holder, taken_at FROM registry_admin.import_leases l
+    WHERE seen_at >= clock_timestamp() - make_interval(secs => %(grace)s)
+        AND (backend_pid IS NULL OR EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.backend_pid))
+"""
 # What was visited since this attempt began gives its rate.
 PASSES = """
     SELECT kind, count(*), count(finished_at),
@@ -88,19 +94,19 @@ class RunState:
 
 
 def recent_runs(
-    connection: BaseDatabaseWrapper, *, grace: float, now: datetime, limit: int, before: int | None = None
+    connection: BaseDatabaseWrapper, *, grace: float, limit: int, before: int | None = None
 ) -> list[RunState]:
     """Return the newest runs, or those before one, newest first."""
     found = ImportRun.objects.using(connection.alias).order_by("-id")
     if before is not None:
         found = found.filter(pk__lt=before)
-    return _states(connection, list(found[:limit]), grace=grace, now=now)
+    return _states(connection, list(found[:limit]), grace=grace)
 
 
-def find_run(connection: BaseDatabaseWrapper, run_id: int, *, grace: float, now: datetime) -> RunState | None:
+def find_run(connection: BaseDatabaseWrapper, run_id: int, *, grace: float) -> RunState | None:
     """Return one run, if it is there."""
     found = list(ImportRun.objects.using(connection.alias).filter(pk=run_id))
-    return next(iter(_states(connection, found, grace=grace, now=now)), None)
+    return next(iter(_states(connection, found, grace=grace)), None)
 
 
 def passes(connection: BaseDatabaseWrapper, state: RunState) -> dict[ImportKind, Pass]:
@@ -159,13 +165,11 @@ def skip_pages(
         after = rows[-1][2] if len(rows) == at_once else None
 
 
-def _states(connection: BaseDatabaseWrapper, found: list[ImportRun], *, grace: float, now: datetime) -> list[RunState]:
+def _states(connection: BaseDatabaseWrapper, found: list[ImportRun], *, grace: float) -> list[RunState]:
     """Ask who is at it, if one of these may be."""
-    holders: dict[str, datetime] = {}
-    if any(run.status == ImportStatus.RUNNING for run in found):
-        leases = ImportLease.objects.using(connection.alias).filter(seen_at__gt=now - timedelta(seconds=grace))
-        holders = dict(leases.values_list("holder", "taken_at"))
-    return [RunState(run, holders.get(run.actor) if run.status == ImportStatus.RUNNING else None) for run in found]
+    open_runs = [run for run in found if run.status == ImportStatus.RUNNING]
+    holders = dict(_fetch(connection, HOLDERS, grace=grace)) if open_runs else {}
+    return [RunState(run, holders.get(run.actor) if run in open_runs else None) for run in found]
 
 
 def _report_so_far(

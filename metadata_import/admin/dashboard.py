@@ -26,5 +26,5 @@ def import_context(connection: BaseDatabaseWrapper) -> dict[str, Any]:
 
 def _last_line(connection: BaseDatabaseWrapper) -> shown.Line | None:
     now = timezone.now()
-    states = history.recent_runs(connection, grace=settings.IMPORT_GRACE_SECONDS, now=now, limit=1)
+    states = history.recent_runs(connection, grace=settings.IMPORT_GRACE_SECONDS, limit=1)
     return next(iter(shown.lines(connection, states, now=now)), None)

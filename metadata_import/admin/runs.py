@@ -107,7 +107,7 @@ def _list(request: HttpRequest) -> dict[str, Any]:
     text, now, connection = request.GET.get("before", ""), timezone.now(), connections[REGISTRY]
     before = int(text) if text.isdecimal() and len(text) <= LONGEST_NUMBER else None
     grace = settings.IMPORT_GRACE_SECONDS
-    found = history.recent_runs(connection, grace=grace, now=now, limit=RUNS_PER_PAGE + 1, before=before)
+    found = history.recent_runs(connection, grace=grace, limit=RUNS_PER_PAGE + 1, before=before)
     states = found[:RUNS_PER_PAGE]
     return {
         "lines": shown.lines(connection, states, now=now),
@@ -119,9 +119,7 @@ def _list(request: HttpRequest) -> dict[str, Any]:
 
 def _find(run_id: int | str) -> RunState:
     try:
-        state = history.find_run(
-            connections[REGISTRY], int(run_id), grace=settings.IMPORT_GRACE_SECONDS, now=timezone.now()
-        )
+        state = history.find_run(connections[REGISTRY], int(run_id), grace=settings.IMPORT_GRACE_SECONDS)
     except ValueError:
         state = None
     if state is None:

@@ -86,7 +86,7 @@ def broken(registry_tree) -> None:
 
 def downloaded(run: ImportRun) -> dict:
     connection, now = connections["registry"], timezone.now()
-    state = history.find_run(connection, run.pk, grace=30, now=now)
+    state = history.find_run(connection, run.pk, grace=30)
     report = history.report_of(connection, state, now=now)
     by_reason = ((each, history.skip_pages(connection, run.pk, reason=each)) for each in report["skip_counts"])
     return json.loads(body_of(downloads.report_file("report.json", report, by_reason)))

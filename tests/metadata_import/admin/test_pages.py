@@ -73,11 +73,14 @@ def test_a_run_is_told_apart_from_one_whose_process_is_gone(viewer):
     assert "goes on where it stopped" in page
 
 
-def test_a_lease_that_is_not_renewed_keeps_nothing_alive(viewer, settings):
+def test_a_lease_that_is_not_renewed_or_whose_session_is_gone_keeps_nothing_alive(viewer, settings):
     ImportRunFactory()
-    ImportLeaseFactory(seen_at=timezone.now() - datetime.timedelta(seconds=settings.IMPORT_GRACE_SECONDS + 1))
-    (line,) = viewer.get(HERE).context["lines"]
-    assert line.status == "killed"
+    long_ago = timezone.now() - datetime.timedelta(seconds=settings.IMPORT_GRACE_SECONDS + 60)
+    for facts_of_lease in ({"seen_at": long_ago}, {"backend_pid": 2**31 - 1}):
+        lease = ImportLeaseFactory(**facts_of_lease)
+        (line,) = viewer.get(HERE).context["lines"]
+        assert line.status == "killed"
+        lease.delete()
 
 
 def test_a_running_one_says_how_far_it_is_at_which_rate_and_for_how_long(viewer):
