@@ -28,7 +28,7 @@ check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks
 	$(NO_DATABASE) $(RUN) manage.py check
 	$(NO_DATABASE) ALLOWED_HOSTS=registry.example.com $(RUN) manage.py check --deploy --fail-level WARNING
 	$(NO_DATABASE) $(RUN) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
-	$(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 	$(RUN) requirements/audit.py
 
 bench: .venv/dev.stamp ## measure, each program beside its limit
@@ -48,7 +48,7 @@ reference: .venv/dev.stamp ## write the generated pages of docs/reference anew
 	$(NO_DATABASE) $(RUN) -m tests.reference
 
 docs: .venv/dev.stamp ## build the documentation site in site/
-	$(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 requirements: ## compile requirements/*.in with their hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/base.in -o requirements/base.txt

@@ -1,5 +1,6 @@
 """How the generated pages look: tables and code."""
 
+import html
 from collections.abc import Iterable, Sequence
 
 
@@ -11,6 +12,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def code(text: object) -> str:
     """Return text as code within a line."""
+    if "|" in str(text):  # which would end the cell of a table
+        return f"<code>{html.escape(str(text)).replace('|', '&#124;')}</code>"
     return f"`{text}`"
 
 
@@ -32,4 +35,4 @@ def section(title: str, *parts: str) -> str:
 
 
 def _cell(cell: object) -> str:
-    return " ".join(str(cell).split()).replace("|", "\\|")
+    return " ".join(str(cell).split())

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.reference import api, commands, error_codes, events, settings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
-HEADER = "<!-- Written by `make reference`. Change the code that it is drawn from, never this page. -->\n\n"
+NOTE = "<!-- Written by `make reference`. Change the code that it is drawn from, never this page. -->"
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "commands.md": commands.page,
@@ -19,7 +19,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
 
 def drawn(name: str) -> str:
     """Return the whole text of a page as it has to be."""
-    return HEADER + re.sub(r"\n{3,}", "\n\n", PAGES[name]()).strip() + "\n"
+    title, _, text = PAGES[name]().strip().partition("\n")
+    return re.sub(r"\n{3,}", "\n\n", f"{title}\n\n{NOTE}\n{text}\n")
 
 
 def write() -> None:
