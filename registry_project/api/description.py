@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from drf_spectacular.generators import SchemaGenerator
-
 from registry_project.api.access import Requirement, alternatives
 from registry_project.api.exceptions import ANSWERS, ANYTHING_ELSE, RETRY_SECONDS, Answer, TokenRefusedError, envelope
 
@@ -37,8 +35,11 @@ def canonical_routes(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[s
     return [endpoint for endpoint in endpoints if getattr(endpoint[3].cls, "canonical_path", None) == endpoint[0]]
 
 
-def add_access(result: dict[str, Any], *, generator: SchemaGenerator, **_: Any) -> dict[str, Any]:
-    """Say of every operation what the token must grant, in the order in which the view names it."""
+def add_access(result: dict[str, Any], *, generator: Any, **_: Any) -> dict[str, Any]:
+    """Say of every operation what the token must grant, in the order in which the view names it.
+
+    The generator is drf-spectacular's; its endpoints are not those that the types of DRF's generator promise.
+    """
     for path, _, method, callback in generator.endpoints:
         required = alternatives(callback.cls, method)
         security = [{"token": [_scope(each)]} for each in required] or [{"token": []}]
