@@ -78,6 +78,8 @@ def _variables(tree: ast.AST) -> Iterator[Variable]:
 def _kind(function: str, options: Mapping[str | None, ast.expr]) -> str:
     if function == "choice":
         return " or ".join(map(code, ast.literal_eval(options["choices"])))
+    if function not in KINDS:
+        raise ValueError(f"say in KINDS of tests/reference/settings.py what a variable holds that env.{function} reads")
     return KINDS[function]
 
 
