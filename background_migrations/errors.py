@@ -178,7 +178,9 @@ class TablesMissingError(BackgroundMigrationError):
     code = "tables_missing"
 
     def __init__(self, table: str, *, command: str) -> None:
-        super().__init__(f"Table {table} does not exist yet; make it with: python manage.py {command}")
+        super().__init__(
+            f"Table {table} is not there yet, or not as this release needs it; make it with: python manage.py {command}"
+        )
         self.table, self.command = table, command
 
 

@@ -200,17 +200,22 @@ def fail(
     events.add(connection, kind, migration=claim.reference, actor=rules.actor, job_id=piece.job_id, fault=fault)
 
 
-def fail_early(connection: Connection, migration: MigrationRecord, *, actor: str) -> None:
-    """Fail a migration of which more than half of its jobs, at least 50, have failed and not succeeded since."""
+def fail_early(connection: Connection, migration: MigrationRecord, *, actor: str) -> str:
+    """Fail a migration of which more than half of its jobs, at least 50, have failed and not succeeded since.
+
+    Return why, if it failed now.
+    """
     values = {"id": migration.id}
     ((failed,),) = connection.execute(FAILED_JOBS, values)
     if failed * 2 <= EARLY_FAILURE_JOBS:
-        return
+        return ""
     ((jobs,),) = connection.execute(ALL_JOBS, values)
-    if jobs >= EARLY_FAILURE_JOBS and failed * 2 > jobs:
-        reason = f"{failed} of its first {jobs} jobs failed"
-        code = FailureErrorCode.UNKNOWN
-        transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=reason, code=code)
+    if jobs < EARLY_FAILURE_JOBS or failed * 2 <= jobs:
+        return ""
+    reason = f"{failed} of its first {jobs} jobs failed"
+    code = FailureErrorCode.UNKNOWN
+    moved = transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=reason, code=code)
+    return reason if moved else ""
 
 
 def fail_for_target(
@@ -219,11 +224,12 @@ def fail_for_target(
     error: InvalidTableError | InvalidColumnError,
     *,
     actor: str,
-) -> None:
-    """Fail a migration whose table or one of its columns is not there."""
+) -> str:
+    """Fail a migration whose table or one of its columns is not there; return why, if it failed now."""
     is_table = isinstance(error, InvalidTableError)
     code = FailureErrorCode.INVALID_BBM_TABLE if is_table else FailureErrorCode.INVALID_BBM_COLUMN
-    transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=str(error), code=code)
+    moved = transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=str(error), code=code)
+    return str(error) if moved else ""
 
 
 def give_up_abandoned(connection: Connection, migration: MigrationRecord, *, piece: Piece, actor: str) -> None:

@@ -12,6 +12,7 @@ import psycopg
 import structlog
 from psycopg import Connection
 
+from background_migrations.facts import WORKER
 from background_migrations.sessions import Connect, is_direct
 from background_migrations.transitions import CHANNEL
 
@@ -99,7 +100,7 @@ class Presence(threading.Thread):
                     with self._connect() as connection:
                         self._attend(connection)
                 except psycopg.Error as error:
-                    log.warning("presence lost its connection", error=str(error))
+                    log.warning("presence lost its connection", component=WORKER, error=str(error))
                     self._ended.wait(RECONNECT_SECONDS)
 
     def end(self) -> None:

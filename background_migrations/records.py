@@ -22,7 +22,11 @@ READ = sql.SQL("""
     SELECT m.id, m.name, m.status, m.min_value, m.max_value, m.batch_size, m.job_signature_name, m.table_name,
         m.column_name, m.batching_strategy, m.total_tuple_count, m.failure_error_code,
         coalesce((to_jsonb(m)->>'sub_batch_size')::int, 0) AS sub_batch_size,
-        to_jsonb(c) AS controls
+        to_jsonb(c) AS controls,
+        coalesce((
+            SELECT correlation_id FROM registry_admin.background_migration_events
+            WHERE background_migration_id = m.id ORDER BY id DESC LIMIT 1
+        ), '') AS correlation_id
     FROM public.batched_background_migrations m
     LEFT JOIN registry_admin.background_migration_controls c ON c.background_migration_id = m.id
     WHERE m.id = %(id)s
@@ -74,6 +78,7 @@ class MigrationRecord:
     total_tuple_count: int | None
     failure_error_code: int | None
     controls: Controls
+    correlation_id: str = ""  # of the last request or command that changed something, which its jobs go on with
 
     @property
     def null_strategy(self) -> bool:

@@ -4,13 +4,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 import structlog
 
+from background_migrations import facts
 from background_migrations.claims import Claimer, Idle
+from background_migrations.correlation import correlated
 from background_migrations.jobs import JobRun, Outcome
 from background_migrations.pacing import IDLE_LONGEST_SECONDS, idle_pause
 from background_migrations.pieces import Claim
@@ -55,9 +58,17 @@ class Worker:
 
     def run(self) -> bool:
         """Work until stopped, or with `once` until nothing is left; say whether every thread ended as it should."""
+        log.info(
+            "worker started",
+            component=facts.component(self.rules),
+            worker=self.name,
+            threads=self.concurrency,
+            bbm_job_interval_s=self.rules.interval,
+            bbm_max_attempts=self.rules.max_attempts,
+        )
         presence = Presence(self.connect[REGISTRY], grace=self.rules.grace, bell=self.bell)
         threads = [
-            threading.Thread(target=self._lane, args=(presence,), name=f"lane-{number}", daemon=True)
+            threading.Thread(target=copy_context().run, args=(self._lane, presence), name=f"lane-{number}", daemon=True)
             for number in range(self.concurrency)
         ]
         for thread in (presence, *threads):
@@ -78,7 +89,9 @@ class Worker:
     def _end(self, threads: Sequence[threading.Thread]) -> bool:
         _join(threads, seconds=self.stop_seconds)
         if any(thread.is_alive() for thread in threads):
-            log.warning("cancelling what still runs", seconds=self.stop_seconds)
+            log.warning(
+                "cancelling what still runs", component=facts.component(self.rules), duration_s=self.stop_seconds
+            )
             for session in self._sessions:
                 session.cancel()
             _join(threads, seconds=self.stop_seconds)
@@ -116,7 +129,12 @@ class _Lane:
                 outcome = self._turn()
             except Exception as error:
                 # What is wrong now, a server away or a fault of ours, must not end the worker.
-                log.warning("turn failed", error=type(error).__name__, text=str(error))
+                log.warning(
+                    "turn failed",
+                    component=facts.component(self.worker.rules),
+                    error=type(error).__name__,
+                    text=str(error),
+                )
                 self.session.close()
                 faults += 1
                 outcome = Idle(0.0 if faults == 1 else None, self.worker.reasons, lasting=True)
@@ -162,7 +180,7 @@ class _Lane:
         if isinstance(claim, Idle):
             return claim
         job = JobRun(session=self.session, claim=claim, rules=worker.rules, watch=self, options=worker.options)
-        with self.presence.holding(claim.token):
+        with self.presence.holding(claim.token), correlated(claim.migration.correlation_id):
             try:
                 return job.execute()
             except Exception as error:
@@ -175,7 +193,8 @@ class _Lane:
             return
         job, error = self._interrupted
         try:
-            job.fail(error)
+            with correlated(job.claim.migration.correlation_id):
+                job.fail(error)
         except psycopg.OperationalError:
             raise  # once more when the server is there again
         except Exception:

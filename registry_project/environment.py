@@ -5,6 +5,7 @@ begins with `$` as the name of another variable.
 """
 
 import os
+import sys
 import zoneinfo
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,6 +85,11 @@ def log_level(name: str, *, default: str) -> str:
     if value not in LOG_LEVELS:
         raise ImproperlyConfigured(f"{name} is {value!r}; it must be one of {', '.join(LOG_LEVELS)}.")
     return value
+
+
+def log_format(*, debug: bool) -> str:
+    """Return how logs are written where nothing is said: for people who look, else for programs."""
+    return "console" if debug or sys.stderr.isatty() else "json"
 
 
 def time_zone(name: str, *, default: str) -> str:

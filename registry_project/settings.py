@@ -4,15 +4,18 @@ Nothing is decided here: a missing or contradictory variable is an error that na
 """
 
 import datetime
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from registry_project import environment as env
+from registry_project.logs import to_record
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -53,6 +56,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "registry_project.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "registry_project.request_log.RequestLogMiddleware",  # below it, for static files are no news
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -263,13 +267,21 @@ IMPORT_GRACE_SECONDS = env.seconds("REGISTRY_IMPORT_GRACE", default=30.0)
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
+LOG_FORMAT = env.choice("REGISTRY_LOG_FORMAT", default=env.log_format(debug=DEBUG), choices=("json", "console"))
 _MIGRATIONS_LOG = env.log_file("REGISTRY_MIGRATIONS_LOG")
+# Never written, wherever they turn up.
+SECRETS = [
+    SECRET_KEY,
+    REGISTRY_API_SIGNING_KEY,
+    *(str(_database.get("PASSWORD") or "") for _database in DATABASES.values()),
+]
+LOG_LINES: dict[str, Any] = {"()": "registry_project.logs.Lines", "form": LOG_FORMAT, "secrets": SECRETS}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
-        "json": {"()": "registry_project.logs.JsonLines"},
+        "line": LOG_LINES,
+        "row": {"()": "registry_project.logs.JsonLines", "secrets": SECRETS},
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line"},
@@ -278,21 +290,32 @@ LOGGING = {
             "class": "logging.handlers.WatchedFileHandler",
             "filename": _MIGRATIONS_LOG,
             "delay": True,
-            "formatter": "json",
+            "formatter": "row",
         }
         if _MIGRATIONS_LOG
-        else {"class": "logging.StreamHandler", "formatter": "json"},
+        else {"class": "logging.StreamHandler", "formatter": "row"},
     },
-    # One line per row that a background migration decided about: wanted whatever LOG_LEVEL says.
-    "loggers": {"migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False}},
+    "loggers": {
+        # One line per row that a background migration decided about: wanted whatever LOG_LEVEL says.
+        "migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False},
+        # What they say of a request stands in its one line.
+        "django.request": {"level": "CRITICAL"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "django.server": {"level": "CRITICAL"},
+    },
     "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default="WARNING")},
 }
 structlog.configure(
     processors=[
         structlog.stdlib.filter_by_level,
-        structlog.processors.format_exc_info,
-        structlog.processors.KeyValueRenderer(key_order=["event"]),
+        structlog.contextvars.merge_contextvars,
+        to_record,
     ],
     logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
 )
+# The request's line has the address that our own proxy saw, and asks no session who it is.
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+DJANGO_STRUCTLOG_STATUS_5XX_LOG_LEVEL = logging.WARNING  # an error has been told as one before
+DJANGO_STRUCTLOG_USER_ID_FIELD = None
