@@ -113,7 +113,8 @@ class JobRun:
             self._begin(connection)
             if outcomes.holds(connection, claim, rules=self.rules) is None:
                 return self._lose()
-            outcomes.fail(connection, claim, fault=fault, exhausted=exhausted, half=half, rules=self.rules)
+            kind = outcomes.fail(connection, claim, fault=fault, exhausted=exhausted, half=half, rules=self.rules)
+        self.rules.meter.failed(claim.job, kind=kind)
         self._log("job failed", job_status=Outcome.FAILED.value, error=fault.error_class, text=fault.text)
         if reason := self._fail_migration(error):
             facts.tell_failed(log, claim.migration, rules=self.rules, reason=reason)
@@ -125,6 +126,7 @@ class JobRun:
         """Do one sub-batch, or give way; None: there is more to do."""
         if self.watch.should_stop() or self._is_throttled():
             return self._release()
+        began = time.monotonic()
         done = self._external() if self.claim.function.is_external else self._local()
         if done is Refusal.GITLAB_WORKS:
             self.watch.wait(GITLAB_PAUSE_SECONDS)
@@ -137,6 +139,8 @@ class JobRun:
         self._rows += done.rows
         if not done.batch.null_strategy and not done.last:
             self._next_value = done.batch.max_value + 1
+        seconds = time.monotonic() - began
+        self.rules.meter.worked(self.claim.job, rows=done.rows, seconds=seconds, work_seconds=done.seconds)
         log.debug(
             "sub-batch done",
             component=facts.component(self.rules),
@@ -146,7 +150,7 @@ class JobRun:
             sub_batch_end=done.batch.max_value,
             sub_batch_size=done.batch.size,
             rows=done.rows,
-            duration_s=round(done.seconds, 3),
+            duration_s=round(seconds, 3),
         )
         self.watch.advanced(self.claim, rows=done.rows)
         return Outcome.FINISHED if done.last else None
@@ -278,7 +282,10 @@ class JobRun:
             return False
         self._looked_at = time.monotonic()
         with self._reading() as connection:
-            return self.rules.lookout.throttled(connection, self.claim.target.table) is not None
+            throttled = self.rules.lookout.throttled(connection, self.claim.target.table)
+        if throttled is not None:
+            self.rules.meter.throttled(throttled.signal)
+        return throttled is not None
 
     def _half(self) -> Half | None:
         """Return where what is left can be cut in two; None when it is a single row, or cannot be looked at."""

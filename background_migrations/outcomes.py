@@ -177,8 +177,8 @@ def let_go(connection: Connection, claim: Claim) -> None:
 
 def fail(
     connection: Connection, claim: Claim, *, fault: Fault, exhausted: bool, half: Half | None, rules: Rules
-) -> None:
-    """Record a failed attempt: the piece waits for the next one, is cut in two, or is set aside."""
+) -> str:
+    """Record a failed attempt: the piece waits for the next one, is cut in two, or is set aside; return which."""
     piece = claim.piece
     kind = "job_split" if half else "job_set_aside" if exhausted else "job_failed"
     attempts = 0 if half else piece.attempts
@@ -198,6 +198,7 @@ def fail(
         connection.execute(SPLIT_OFF, second)
     connection.execute(FAIL, values)
     events.add(connection, kind, migration=claim.reference, actor=rules.actor, job_id=piece.job_id, fault=fault)
+    return kind
 
 
 def fail_early(connection: Connection, migration: MigrationRecord, *, actor: str) -> str:

@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 from background_migrations import locks
 from background_migrations.batching import NULL_STRATEGY, Target
 from background_migrations.errors import InvalidTableError
+from background_migrations.meter import Meter
 from background_migrations.pacing import Adaptation
 from background_migrations.status import Status
 from background_migrations.throttling import Lookout
@@ -127,6 +128,7 @@ class Rules:
     unfinished: Status = Status.ACTIVE  # how a job is stored until it is done
     lookout: Lookout = field(default_factory=Lookout)
     paced: bool = True  # False: no interval, no hold
+    meter: Meter = field(default_factory=Meter)
 
     def job_attempts(self, attempts: int) -> int:
         """Return what GitLab's table shows of the attempts of a job that may have more.

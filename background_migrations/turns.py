@@ -220,7 +220,10 @@ class Turn:
         with self._reading() as connection:
             throttled = self.rules.lookout.throttled(connection, self.migration.table)
         outcomes.note_throttled(self._connection, self.migration, throttled)
-        return Skip(throttled.reason, THROTTLED_PAUSE_SECONDS) if throttled else None
+        if throttled is None:
+            return None
+        self.rules.meter.throttled(throttled.signal)
+        return Skip(throttled.reason, THROTTLED_PAUSE_SECONDS)
 
     def _begin(self) -> None:
         """Make the migration running, with an estimate of its rows, when this is its first job since it was active."""

@@ -15,6 +15,7 @@ from background_migrations import facts
 from background_migrations.claims import Claimer, Idle
 from background_migrations.correlation import correlated
 from background_migrations.jobs import JobRun, Outcome
+from background_migrations.meter import Meter
 from background_migrations.pacing import IDLE_LONGEST_SECONDS, idle_pause
 from background_migrations.pieces import Claim
 from background_migrations.presence import Bell, Presence
@@ -50,6 +51,7 @@ class Worker:
     options: Mapping[str, Any] = field(default_factory=dict)
     stop_seconds: float = 30.0  # after a stop: how long a sub-batch may go on before it is cancelled
     on_advance: Callable[..., None] = _ignore
+    on_beat: Callable[[], None] = lambda: None  # again and again, while all threads are alive
     reasons: Mapping[str, str] = field(default_factory=dict, init=False)
     counts: Counter[Outcome] = field(default_factory=Counter, init=False)
     bell: Bell = field(default_factory=Bell, init=False)
@@ -66,12 +68,18 @@ class Worker:
             bbm_job_interval_s=self.rules.interval,
             bbm_max_attempts=self.rules.max_attempts,
         )
-        presence = Presence(self.connect[REGISTRY], grace=self.rules.grace, bell=self.bell)
-        threads = [
+        threads: list[threading.Thread] = []
+
+        def beat() -> None:
+            if all(thread.is_alive() for thread in threads):
+                self.on_beat()
+
+        presence = Presence(self.connect[REGISTRY], grace=self.rules.grace, bell=self.bell, on_beat=beat)
+        threads += [
             threading.Thread(target=copy_context().run, args=(self._lane, presence), name=f"lane-{number}", daemon=True)
             for number in range(self.concurrency)
         ]
-        for thread in (presence, *threads):
+        for thread in (*threads, presence):
             thread.start()
         try:
             for thread in threads:
@@ -120,11 +128,16 @@ class _Lane:
     ended_well: bool = False
     _interrupted: tuple[JobRun, BaseException] | None = None
 
+    @property
+    def meter(self) -> Meter:
+        """Who counts."""
+        return self.worker.rules.meter
+
     def loop(self) -> None:
         """Go from job to job until stopped; with `once`, until nothing is left or nothing goes right any more."""
         faults = idle_turns = 0
         while not self.should_stop():
-            rung = self.worker.bell.rung
+            rung, began = self.worker.bell.rung, time.monotonic()
             try:
                 outcome = self._turn()
             except Exception as error:
@@ -140,6 +153,7 @@ class _Lane:
                 outcome = Idle(0.0 if faults == 1 else None, self.worker.reasons, lasting=True)
             else:
                 faults = 0
+            self.meter.turned(time.monotonic() - began)
             if isinstance(outcome, Outcome):
                 self.worker.counts[outcome] += 1
                 idle_turns = 0
@@ -150,7 +164,9 @@ class _Lane:
                 break
             longest = idle_pause(idle_turns - 1)
             pause = longest if outcome.wait_seconds is None else min(outcome.wait_seconds, longest)
+            began = time.monotonic()
             self.worker.bell.wait(pause, since=rung)
+            self.meter.slept(time.monotonic() - began)
         self.ended_well = faults == 0 or self.should_stop()
 
     def _is_done(self, idle: Idle, *, faults: int, idle_turns: int) -> bool:
@@ -181,11 +197,15 @@ class _Lane:
             return claim
         job = JobRun(session=self.session, claim=claim, rules=worker.rules, watch=self, options=worker.options)
         with self.presence.holding(claim.token), correlated(claim.migration.correlation_id):
+            began = time.monotonic()
+            self.meter.claimed(claim.job, size=claim.piece.size)
             try:
-                return job.execute()
+                outcome = job.execute()
             except Exception as error:
                 self._interrupted = (job, error)
                 raise
+            self.meter.ended(claim.job, outcome=outcome.value, size=claim.piece.size, seconds=time.monotonic() - began)
+            return outcome
 
     def _settle_interrupted(self) -> None:
         """Record on a new connection what became of a job whose connection was lost."""

@@ -53,6 +53,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "registry_project.middleware.operations",
+    "registry_project.middleware.measure",
     "django.middleware.security.SecurityMiddleware",
     "registry_project.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -197,6 +199,12 @@ SESSION_COOKIE_AGE = 12 * 3_600  # a working day
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
 
+# --- What machines ask: health and metrics --------------------------------------------------------------------------
+
+HEALTHZ = env.boolean("REGISTRY_HEALTHZ", default=True)
+READYZ = env.boolean("REGISTRY_READYZ", default=True)
+METRICS_NETWORKS = env.networks("REGISTRY_METRICS_NETWORKS", default="127.0.0.0/8,::1")
+
 # --- Databases --------------------------------------------------------------------------------------------------
 
 SCHEMA_OWNER = env.choice("REGISTRY_SCHEMA_OWNER", default="self", choices=("self", "gitlab"))
@@ -242,6 +250,7 @@ BBM_JOB_INTERVAL_SECONDS = env.seconds("REGISTRY_BBM_JOB_INTERVAL", default=2.0)
 BBM_JOB_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_JOB_TIMEOUT", default=180.0)
 BBM_MAX_ATTEMPTS = env.positive("REGISTRY_BBM_MAX_ATTEMPTS", default=5)
 BBM_GRACE_SECONDS = env.seconds("REGISTRY_BBM_GRACE", default=30.0)
+BBM_HEARTBEAT_FILE = env.writable_file("REGISTRY_BBM_HEARTBEAT_FILE")
 BBM_STOP_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_STOP_TIMEOUT", default=30.0)
 BBM_TARGET_SECONDS = env.seconds("REGISTRY_BBM_TARGET", default=60.0)
 BBM_MAX_PENDING_WAL_SEGMENTS = env.count("REGISTRY_BBM_MAX_PENDING_WAL_SEGMENTS", default=42)
@@ -268,13 +277,14 @@ IMPORT_GRACE_SECONDS = env.seconds("REGISTRY_IMPORT_GRACE", default=30.0)
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
 LOG_FORMAT = env.choice("REGISTRY_LOG_FORMAT", default=env.log_format(debug=DEBUG), choices=("json", "console"))
-_MIGRATIONS_LOG = env.log_file("REGISTRY_MIGRATIONS_LOG")
+_MIGRATIONS_LOG = env.writable_file("REGISTRY_MIGRATIONS_LOG")
 # Never written, wherever they turn up.
 SECRETS = [
     SECRET_KEY,
     REGISTRY_API_SIGNING_KEY,
     *(str(_database.get("PASSWORD") or "") for _database in DATABASES.values()),
 ]
+LOG_LEVEL = env.log_level("LOG_LEVEL", default="WARNING")
 LOG_LINES: dict[str, Any] = {"()": "registry_project.logs.Lines", "form": LOG_FORMAT, "secrets": SECRETS}
 LOGGING = {
     "version": 1,
@@ -303,7 +313,7 @@ LOGGING = {
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "django.server": {"level": "CRITICAL"},
     },
-    "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default="WARNING")},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }
 structlog.configure(
     processors=[
