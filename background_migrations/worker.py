@@ -1,5 +1,6 @@
 """The loop of background migrations: claim, execute, wait; in as many threads as asked for, until stopped."""
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -142,12 +143,7 @@ class _Lane:
                 outcome = self._turn()
             except Exception as error:
                 # What is wrong now, a server away or a fault of ours, must not end the worker.
-                log.warning(
-                    "turn failed",
-                    component=facts.component(self.worker.rules),
-                    error=type(error).__name__,
-                    text=str(error),
-                )
+                self._tell(error, first=not faults)
                 self.session.close()
                 faults += 1
                 outcome = Idle(0.0 if faults == 1 else None, self.worker.reasons, lasting=True)
@@ -168,6 +164,18 @@ class _Lane:
             self.worker.bell.wait(pause, since=rung)
             self.meter.slept(time.monotonic() - began)
         self.ended_well = faults == 0 or self.should_stop()
+
+    def _tell(self, error: Exception, *, first: bool) -> None:
+        """Log why a turn failed: a database that is away is nobody's mistake, all else is an error, once in a row."""
+        is_ours = first and not isinstance(error, psycopg.Error)
+        log.log(
+            logging.ERROR if is_ours else logging.WARNING,
+            "turn failed",
+            component=facts.component(self.worker.rules),
+            error=type(error).__name__,
+            text=str(error),
+            exc_info=error if is_ours else None,
+        )
 
     def _is_done(self, idle: Idle, *, faults: int, idle_turns: int) -> bool:
         """Say whether nothing is left that is worth waiting for."""

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from metadata_import import discovery, lockfiles, runs
 from metadata_import.discovery import Discovery
-from metadata_import.errors import LeaseLostError, StorageError, StrictImportError
+from metadata_import.errors import LeaseLostError, MetadataImportError, StorageError, StrictImportError
 from metadata_import.journal import Journal
 from metadata_import.lease import Lease
 from metadata_import.models import ImportRun, ImportStatus
@@ -253,7 +253,8 @@ class _Run:
         """Record an end before its time. That must not hide the error, whatever becomes of it."""
         text = str(error) or type(error).__name__
         if isinstance(error, Exception):
-            self.log.error("import failed", error=text, exc_info=error)
+            foreseen = isinstance(error, MetadataImportError)
+            self.log.error("import failed", error=text, exc_info=None if foreseen else error)
         else:
             self.log.warning("import interrupted", error=text)
         if self.options.dry_run or isinstance(error, LeaseLostError):

@@ -325,6 +325,8 @@ structlog.configure(
     wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
 )
+SENTRY_DSN = env.text("SENTRY_DSN", default="")
+SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", default="production")
 # The request's line has the address that our own proxy saw, and asks no session who it is.
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 DJANGO_STRUCTLOG_STATUS_5XX_LOG_LEVEL = logging.WARNING  # an error has been told as one before
