@@ -8,16 +8,26 @@ from urllib.parse import quote
 REDACTED = "[redacted]"
 SHORTEST = 8  # characters; what is shorter would be found in half of all words
 
+WORDS = ("password", "passwd", "secret", "authorization", "cookie", "token", "sessionid")
 NAMES = r"\b((?:[\w-]*(?:password|passwd|secret|authorization|cookie)|(?:\w+[_-])?token|sessionid|secret_?key)"
 # What gives itself away by its form: a JSON Web Token, a private key, the password in a URL, and whatever stands beside
-# the word password or token. Quotes may be escaped, and so may line breaks.
+# the word password or token. Quotes may be escaped, and so may line breaks. Each form has words without which it is not
+# looked for: most lines have none, and looking for all forms takes as long as writing the line.
 FORMS = (
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(\.[\w-]*)?"), REDACTED),
-    (re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(-----END \1-----|$)", re.DOTALL), REDACTED),
-    (re.compile(r"(://[^\s/@:\"']*:)[^\s/@\"']+@"), rf"\1{REDACTED}@"),
-    (re.compile(NAMES + r"(?:\\?[\"'])?\s*[:=]\s*(\\?[\"']))(?!\2).+?\2", re.IGNORECASE), rf"\1{REDACTED}\2"),
-    (re.compile(NAMES + r"\s*[:=]\s*(?:bearer |basic )?)[^\s\"'\\&,;}]+", re.IGNORECASE), rf"\1{REDACTED}"),
-    (re.compile(r"\b(bearer|basic) [\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {REDACTED}"),
+    (("eyj",), re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(\.[\w-]*)?"), REDACTED),
+    (
+        ("private key-",),
+        re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(-----END \1-----|$)", re.DOTALL),
+        REDACTED,
+    ),
+    (("://",), re.compile(r"(://[^\s/@:\"']*:)[^\s/@\"']+@"), rf"\1{REDACTED}@"),
+    (
+        WORDS,
+        re.compile(NAMES + r"(?:\\?[\"'])?\s*[:=]\s*(\\?[\"']))(?!\2).+?\2", re.IGNORECASE),
+        rf"\1{REDACTED}\2",
+    ),
+    (WORDS, re.compile(NAMES + r"\s*[:=]\s*(?:bearer |basic )?)[^\s\"'\\&,;}]+", re.IGNORECASE), rf"\1{REDACTED}"),
+    (("bearer ", "basic "), re.compile(r"\b(bearer|basic) [\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {REDACTED}"),
 )
 
 
@@ -36,8 +46,10 @@ class Redaction:
         """Return the text without them."""
         if self._known is not None:
             text = self._known.sub(REDACTED, text)
-        for pattern, replacement in FORMS:
-            text = pattern.sub(replacement, text)
+        lower = text.lower()
+        for words, pattern, replacement in FORMS:
+            if any(word in lower for word in words):
+                text = pattern.sub(replacement, text)
         return text
 
 
