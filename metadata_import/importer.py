@@ -15,6 +15,7 @@ import structlog
 from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
+from structlog.contextvars import get_contextvars
 
 from metadata_import import discovery, lockfiles, runs
 from metadata_import.discovery import Discovery
@@ -205,7 +206,7 @@ class _Run:
         if count > 1 and self.pool is None:
             parameters = dict(self.connection.settings_dict)
             alias, token = self.connection.alias, self.journal.token
-            share = Share(self.driver, self.options, self.record.pk, token, alias, parameters)
+            share = Share(self.driver, self.options, self.record.pk, token, alias, parameters, get_contextvars())
             self.pool = self.ending.enter_context(Pool(share, count=count))
         if self.pool is not None:
             return partial(self.pool.work, on_written=tell)

@@ -1,14 +1,22 @@
 """What machines ask: health, readiness and metrics, and who may ask for metrics."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.test import Client
+from django.utils import timezone
+from prometheus_client import REGISTRY, CollectorRegistry
 
-from registry_project import environment
+from background_migrations.metrics import WorkerMetrics
+from metadata_import.models import ImportRun
+from registry_project import environment, exposition
+from registry_project.api.database import registry_connection
 
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 pytestmark = pytest.mark.django_db(databases=["default", "registry"])
 
 
@@ -76,3 +84,18 @@ def test_a_network_that_is_none_is_an_error_that_names_the_variable(monkeypatch)
     monkeypatch.setenv("REGISTRY_METRICS_NETWORKS", "10.0.0.1/8")
     with pytest.raises(ImproperlyConfigured, match=r"REGISTRY_METRICS_NETWORKS.*none"):
         environment.networks("REGISTRY_METRICS_NETWORKS", default="")
+
+
+def test_the_reference_names_every_metric_and_none_that_is_not_there():
+    ImportRun.objects.create(storage_driver="filesystem", root="/r", mode="full", started_at=timezone.now())
+    worker, connection = CollectorRegistry(), registry_connection()
+    WorkerMetrics(worker, worker="w")
+    families = [
+        *worker.collect(),
+        *(family for family in REGISTRY.collect() if family.name.startswith("registry_")),
+        *(family for source in exposition.FROM_DATABASE._sources for family in source(connection)),
+    ]
+    found = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    assert found | {"registry_database_up"} == set(
+        re.findall(r"^\| `(registry_\w+)`", REFERENCE.read_text(), re.MULTILINE)
+    )
