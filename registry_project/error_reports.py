@@ -26,6 +26,8 @@ def start() -> None:
         record = hint.get("log_record")
         if record is not None and isinstance(record.msg, dict):
             _tell(event, record.msg)
+        if "request" in event:  # without query, headers and whatever else may hold a secret
+            event["request"] = {name: event["request"].get(name) for name in ("method", "url")}
         event.setdefault("tags", {}).setdefault("correlation_id", correlation_id() or "none")
         cleaned: Event = json.loads(redact(json.dumps(event, default=str)))
         return cleaned

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-from psycopg import Connection
+from psycopg import Connection, errors
 from psycopg import Error as PsycopgError
 
 from background_migrations import metrics as background_metrics
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 FRESH_SECONDS = 10.0  # as long as GitLab's registry lets its gauge of progress be
 STATEMENT_SECONDS = 5
 LIMITED = f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"
+Source = Callable[[Connection], Iterator[Metric]]
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # where the processes of one server share what they count
 
 
@@ -45,7 +46,7 @@ def text() -> bytes:
 class DatabaseCollector(Collector):
     """Asks the database at most every few seconds, whoever asks how often."""
 
-    def __init__(self, sources: Sequence[Callable[[Connection], Iterator[Metric]]]) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
         self._sources, self._lock = sources, threading.Lock()
         self._found: list[Metric] = []
         self._until = 0.0
@@ -67,19 +68,26 @@ class DatabaseCollector(Collector):
         try:
             connection = registry_connection()
             for source in self._sources:
-                with connection.transaction():
-                    connection.execute(LIMITED)
-                    found += source(connection)
+                found += _read(source, connection)
         except (PsycopgError, DatabaseError) as error:
             log.warning("metrics lack what the database tells", error=" ".join(str(error).split()))
             return [_is_up(False)]
         return [*found, _is_up(True)]
 
 
+def _read(source: Source, connection: Connection) -> list[Metric]:
+    """Read what one app knows. Tables that are not there yet, or a query that takes too long, leave out that alone."""
+    try:
+        with connection.transaction():
+            connection.execute(LIMITED)
+            return list(source(connection))
+    except (errors.ProgrammingError, errors.QueryCanceled) as error:
+        log.warning("metrics are incomplete", error=" ".join(str(error).split()))
+        return []
+
+
 def _is_up(value: bool) -> Metric:
-    return GaugeMetricFamily(
-        "registry_database_up", "1 when what the database tells is among these metrics.", value=float(value)
-    )
+    return GaugeMetricFamily("registry_database_up", "1 when the registry's database answers.", value=float(value))
 
 
 def _forget_dead_processes(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Middleware that only a server loads. Every command imports the list of middleware, to check it, and should be quick.
+"""Middleware that only a server loads. Django's checks import what is in the list, and commands should be quick.
 
 Metrics have a second reason: what the library shares among processes is decided when it is loaded.
 """

@@ -252,19 +252,28 @@ def test_an_import_that_fails_is_reported_once(environment, sink, registry_tree)
     assert (event["level"], event["tags"]["dry_run"]) == ("error", "False")
 
 
+def test_a_command_that_breaks_is_reported_once(environment, sink):
+    done = manage(environment, "shell", "-c", "raise LookupError('a broken command, password=abc123')")
+    assert done.returncode == 1
+    (event,) = sink.about("a broken command")
+    assert event["exception"]["values"][-1]["type"] == "LookupError"
+    assert "abc123" not in json.dumps(event["exception"]["values"][-1]["value"])
+
+
 def test_what_nobody_foresaw_is_reported_once_without_what_is_secret(site, bench, sink, environment):
     bench.queue("renamed")
     bench.connection.execute("ALTER TABLE batched_background_migrations RENAME batch_size TO size_of_batch")
     try:
         headers = {"X-Request-ID": "to-sentry", "Cookie": "sessionid=abc123"}
-        assert send(site, "GET", HERE, READ, headers=headers)[0] == 500
+        assert send(site, "GET", f"{HERE}?key=xyzzy123", READ, headers=headers)[0] == 500
     finally:
         bench.connection.execute("ALTER TABLE batched_background_migrations RENAME size_of_batch TO batch_size")
     (event,) = sink.about("to-sentry")
     assert event["exception"]["values"][-1]["type"] == "UndefinedColumn"
     text = json.dumps(event)
     password = url_of_password(environment["DATABASE_URL"])
-    for secret in (password, "abc123", "eyJ", "only-for-tests"):
+    assert event["request"]["url"].endswith(HERE)
+    for secret in (password, "abc123", "xyzzy123", "eyJ", "only-for-tests"):
         assert secret not in text
     assert '"vars"' not in text
 

@@ -99,3 +99,13 @@ def test_the_reference_names_every_metric_and_none_that_is_not_there():
     assert found | {"registry_database_up"} == set(
         re.findall(r"^\| `(registry_\w+)`", REFERENCE.read_text(), re.MULTILINE)
     )
+
+
+def test_tables_that_are_not_there_yet_take_nothing_else_away():
+    with connections["registry"].cursor() as cursor:
+        cursor.execute("DROP TABLE registry_admin.import_runs")
+    collector = exposition.DatabaseCollector(exposition.FROM_DATABASE._sources)
+    found = {family.name: family.samples for family in collector.collect()}
+    assert found["registry_bbm_migrations"]
+    assert "registry_import_run" not in found
+    assert found["registry_database_up"][0].value == 1
