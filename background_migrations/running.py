@@ -16,7 +16,7 @@ from background_migrations.following import Follower
 from background_migrations.heartbeat import Heartbeat
 from background_migrations.meter import Meter
 from background_migrations.records import Rules
-from background_migrations.sessions import Session
+from background_migrations.sessions import PURPOSE, Session
 from background_migrations.sync_runner import RunResult
 from background_migrations.work import WorkFunction
 from background_migrations.work_functions import WORK_FUNCTIONS
@@ -28,7 +28,7 @@ def new_worker(
     *,
     concurrency: int = 1,
     once: bool = True,
-    purpose: str = "background_migrate",
+    purpose: str = PURPOSE,
     functions: Mapping[str, WorkFunction] = WORK_FUNCTIONS,
 ) -> Worker:
     """Return a worker over the work functions of this release; the server shows its purpose beside its sessions."""
