@@ -7,15 +7,18 @@ Nothing is decided here: a missing or contradictory variable is an error that na
 """
 
 import datetime
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from registry_project import environment as env
+from registry_project.logs import to_record
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -59,9 +62,12 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "registry_project.middleware.operations",
+    "registry_project.middleware.measure",
     "django.middleware.security.SecurityMiddleware",
     "registry_project.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "registry_project.request_log.RequestLogMiddleware",  # below it, for static files are no news
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -218,6 +224,15 @@ SESSION_COOKIE_AGE = 12 * 3_600  # a working day
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
 
+# --- What machines ask: health and metrics --------------------------------------------------------------------------
+
+#: Answer [`/healthz`](../operations/health.md).
+HEALTHZ = env.boolean("REGISTRY_HEALTHZ", default=True)
+#: Answer [`/readyz`](../operations/health.md).
+READYZ = env.boolean("REGISTRY_READYZ", default=True)
+#: Networks that may read [`/metrics`](../operations/monitoring.md); `none` switches it off.
+METRICS_NETWORKS = env.networks("REGISTRY_METRICS_NETWORKS", default="127.0.0.0/8,::1")
+
 # --- Databases --------------------------------------------------------------------------------------------------
 
 #: `self`: this project creates the schema. `gitlab`: GitLab's registry did; then `migrate up`, `down` and `new`
@@ -278,6 +293,8 @@ BBM_JOB_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_JOB_TIMEOUT", default=180.0)
 BBM_MAX_ATTEMPTS = env.positive("REGISTRY_BBM_MAX_ATTEMPTS", default=5)
 #: How long a worker shows no sign of life before its jobs are taken from it.
 BBM_GRACE_SECONDS = env.seconds("REGISTRY_BBM_GRACE", default=30.0)
+#: A file that a worker touches while it is alive, for [`worker --check`](../operations/health.md); none where it is empty.
+BBM_HEARTBEAT_FILE = env.writable_file("REGISTRY_BBM_HEARTBEAT_FILE")
 #: How long a stopped worker lets a sub-batch go on before it cancels it.
 BBM_STOP_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_STOP_TIMEOUT", default=30.0)
 #: How long a job should take where the batch size adapts itself.
@@ -325,16 +342,28 @@ IMPORT_GRACE_SECONDS = env.seconds("REGISTRY_IMPORT_GRACE", default=30.0)
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
+#: One JSON object per line, or lines for people. [Logs](../operations/logs.md) go to standard error.
+#: default: `console` at a terminal and with `DEBUG`, else `json`
+LOG_FORMAT = env.choice("REGISTRY_LOG_FORMAT", default=env.log_format(debug=DEBUG), choices=("json", "console"))
 #: The file to which background migrations append one JSON line per row that they decide about, whatever `LOG_LEVEL`
 #: is; it may be rotated away.
 #: default: standard error
-_MIGRATIONS_LOG = env.log_file("REGISTRY_MIGRATIONS_LOG")
+_MIGRATIONS_LOG = env.log_file("REGISTRY_MIGRATIONS_LOG = env.writable_file("REGISTRY_MIGRATIONS_LOG")
+# Never written, wherever they turn up.
+SECRETS = [
+    SECRET_KEY,
+    REGISTRY_API_SIGNING_KEY,
+    *(str(_database.get("PASSWORD") or "") for _database in DATABASES.values()),
+]
+#: What is logged.
+LOG_LEVEL = env.log_level("LOG_LEVEL", default="WARNING")
+LOG_LINES: dict[str, Any] = {"()": "registry_project.logs.Lines", "form": LOG_FORMAT, "secrets": SECRETS}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
-        "json": {"()": "registry_project.logs.JsonLines"},
+        "line": LOG_LINES,
+        "row": {"()": "registry_project.logs.JsonLines", "secrets": SECRETS},
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line"},
@@ -343,22 +372,36 @@ LOGGING = {
             "class": "logging.handlers.WatchedFileHandler",
             "filename": _MIGRATIONS_LOG,
             "delay": True,
-            "formatter": "json",
+            "formatter": "row",
         }
         if _MIGRATIONS_LOG
-        else {"class": "logging.StreamHandler", "formatter": "json"},
+        else {"class": "logging.StreamHandler", "formatter": "row"},
     },
-    # One line per row that a background migration decided about: wanted whatever LOG_LEVEL says.
-    "loggers": {"migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False}},
-    #: What is logged, to standard error.
-    "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default="WARNING")},
+    "loggers": {
+        # One line per row that a background migration decided about: wanted whatever LOG_LEVEL says.
+        "migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False},
+        # What they say of a request stands in its one line.
+        "django.request": {"level": "CRITICAL"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "django.server": {"level": "CRITICAL"},
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }
 structlog.configure(
     processors=[
         structlog.stdlib.filter_by_level,
-        structlog.processors.format_exc_info,
-        structlog.processors.KeyValueRenderer(key_order=["event"]),
+        structlog.contextvars.merge_contextvars,
+        to_record,
     ],
     logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
 )
+#: Where errors are [reported](../operations/monitoring.md); nothing is where it is empty.
+SENTRY_DSN = env.text("SENTRY_DSN", default="")
+#: As what they are reported.
+SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", default="production")
+# The request's line has the address that our own proxy saw, and asks no session who it is.
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+DJANGO_STRUCTLOG_STATUS_5XX_LOG_LEVEL = logging.WARNING  # an error has been told as one before
+DJANGO_STRUCTLOG_USER_ID_FIELD = None
