@@ -293,7 +293,7 @@ BBM_JOB_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_JOB_TIMEOUT", default=180.0)
 BBM_MAX_ATTEMPTS = env.positive("REGISTRY_BBM_MAX_ATTEMPTS", default=5)
 #: How long a worker shows no sign of life before its jobs are taken from it.
 BBM_GRACE_SECONDS = env.seconds("REGISTRY_BBM_GRACE", default=30.0)
-#: A file that a worker touches while it is alive, for [`worker --check`](../operations/health.md); none where it is empty.
+#: A file that a worker touches while it is alive, for [`worker --check`](../operations/health.md).
 BBM_HEARTBEAT_FILE = env.writable_file("REGISTRY_BBM_HEARTBEAT_FILE")
 #: How long a stopped worker lets a sub-batch go on before it cancels it.
 BBM_STOP_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_STOP_TIMEOUT", default=30.0)
@@ -348,7 +348,7 @@ LOG_FORMAT = env.choice("REGISTRY_LOG_FORMAT", default=env.log_format(debug=DEBU
 #: The file to which background migrations append one JSON line per row that they decide about, whatever `LOG_LEVEL`
 #: is; it may be rotated away.
 #: default: standard error
-_MIGRATIONS_LOG = env.log_file("REGISTRY_MIGRATIONS_LOG = env.writable_file("REGISTRY_MIGRATIONS_LOG")
+_MIGRATIONS_LOG = env.writable_file("REGISTRY_MIGRATIONS_LOG")
 # Never written, wherever they turn up.
 SECRETS = [
     SECRET_KEY,

@@ -60,6 +60,7 @@ EMPTY_REGISTRY = """
         registry_admin.import_skips, registry_admin.import_leases;
 """
 SITE = "https://registry-admin.example.com"
+SERVES_A_SITE = re.compile(r"python manage\.py serve\b")
 VERB = re.compile(r"background_migrate (?P<verb>\w+) (?P<name>\w+)")
 NEEDS_THE_SCHEMA = re.compile(r"database import|migrate status --up-to-date")
 BEGINS_AN_IMPORT = re.compile(r"database import \S+(?!.*--(dry-run|verify|step-two|step-three))")
@@ -76,8 +77,9 @@ class Scene(Shell):
         """Run one block as it stands on its page. Raises AssertionError where it does not end well."""
         if fence.language == "sql":
             self._query(fence.text)
-        elif fence.text.startswith("granian "):
-            self._serve_site(fence.text)
+        elif all(SERVES_A_SITE.match(command) for command in fence.commands):
+            for command in fence.commands:
+                self._serve_site(command)
         elif all(PLAIN.fullmatch(command) or sign_of(command) for command in fence.commands):
             for command in fence.commands:
                 self._prepare(command)
@@ -148,8 +150,7 @@ class Scene(Shell):
     def _serve_site(self, command: str) -> None:
         """Serve on a free port until the site answers; by one process, since only of one it tells that all is ready."""
         port = free_port()
-        command = command.replace("--port 8000", f"--port {port}").replace("--workers 2", "--workers 1")
-        with self.started(command) as process:
+        with self.started(f"{command} --address {HOST} --port {port} --processes 1") as process:
             try:
                 until(Site(port, process).answers, seconds=LONGEST_SECONDS)
             finally:

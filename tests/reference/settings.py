@@ -23,9 +23,10 @@ KINDS = {
     "time_zone": "a time zone",
     "database": "a database URL",
     "file_text": "a file",
-    "log_file": "a file",
+    "writable_file": "a file",
+    "networks": "networks, separated by commas",
 }
-EMPTY_IS_LEGAL = ("names", "file_text", "log_file")
+EMPTY_IS_LEGAL = ("names", "file_text", "writable_file")
 SECTION = re.compile(r"# --- ([^:]+?)(?::.*?)? -+")
 INTRODUCTION = """\
 # Settings
