@@ -212,6 +212,7 @@ def _print_done(facts: dict[str, Any], text: str, *, options: dict[str, Any], st
 
 
 def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr: TextIO) -> None:
+    services.check_may_work(connection)
     names = options["names"] or None
     reports.migration_reports(connection, defaults=wiring.defaults(), names=names)  # all of them exist
     worker = new_worker(
@@ -233,6 +234,7 @@ def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr
 
 
 def _worker(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr: TextIO) -> None:
+    services.check_may_work(connection)
     worker = new_worker(
         wiring.rules(wiring.process_name(), interval=options["interval"]),
         concurrency=options["concurrency"],

@@ -14,7 +14,9 @@ from background_migrations.admin import dashboard
 from background_migrations.errors import TablesMissingError
 from metadata_import import services as import_services
 from registry_project.api.database import registry_connection
+from registry_project.gitlab_release import checked_connection
 from schema_migrations import services as schema_services
+from schema_migrations.errors import OutdatedRegistryError
 
 BACKGROUND = "background_migrations.view_backgroundmigration"
 SCHEMA = "schema_migrations.view_schemamigration"
@@ -61,8 +63,8 @@ def _state(request: HttpRequest) -> dict[str, Any]:
         state["schema"] = _schema()
     if background:
         try:
-            background_services.check_database(registry_connection())
-        except TablesMissingError as error:
+            background_services.check_database(checked_connection())
+        except (TablesMissingError, OutdatedRegistryError) as error:
             return {**state, "missing": str(error)}
         state |= dashboard.background_context(registry_connection())
     if background or schema:

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from background_migrations import errors as background_migrations
 from registry_project.api import throttling
 from registry_project.api.access import Requirement, alternatives
+from schema_migrations import errors as schema_migrations
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which imports this module, by the settings
@@ -59,7 +60,12 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     db.OperationalError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
     db.InterfaceError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
     psycopg.errors.UndefinedTable: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
+    psycopg.errors.ReadOnlySqlTransaction: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
+    schema_migrations.OutdatedRegistryError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable"),
     # Ours.
+    psycopg.errors.InsufficientPrivilege: Answer(
+        UNAVAILABLE, "INSUFFICIENT_PRIVILEGE", "the database role of this service may not do this", tells=False
+    ),
     background_migrations.InvalidTransitionError: Answer(
         409, "BBM_INVALID_TRANSITION", "the background migration's status does not allow this"
     ),
