@@ -44,18 +44,17 @@ class _Plan:
 
     words: bytes
     fault: Fault
-    loses_answer: bool
-    times: int
-    skip: int
+    loses_answer: bool = False
+    goes_away: bool = False
+    skip: int = 0
+    is_done: bool = False
 
     def strikes(self, said: bytes) -> bool:
-        if not self.times or self.words not in said:
+        if self.is_done or self.words not in said:
             return False
-        if self.skip:
-            self.skip -= 1
-            return False
-        self.times -= 1
-        return True
+        self.is_done = self.skip == 0
+        self.skip -= 1
+        return self.is_done
 
 
 @dataclass
@@ -71,14 +70,12 @@ class Proxy:
     _plans: list[_Plan] = field(default_factory=list, init=False)
     _links: set[_Link] = field(default_factory=set, init=False)
 
-    def fail_at(
-        self, words: bytes, fault: Fault = Fault.RESET, *, loses_answer: bool = False, times: int = 1, skip: int = 0
-    ) -> None:
-        """End the connection on which a client says these words, after `skip` times.
+    def fail_at(self, words: bytes, fault: Fault = Fault.RESET, **more: Any) -> None:
+        """End the connection on which a client says these words, after `skip` times, once.
 
-        The server never hears them; or it does, and it is the answer that is lost.
+        The server never hears them; or it does, and `loses_answer`. Where it `goes_away`, all others end with it.
         """
-        self._plans.append(_Plan(words, fault, loses_answer, times, skip))
+        self._plans.append(_Plan(words, fault, **more))
 
     def end_all(self, fault: Fault) -> None:
         """End every connection there is, now."""
@@ -135,6 +132,10 @@ class Proxy:
                 plan = next((plan for plan in self._plans if plan.strikes(said)), None)
                 if plan is not None:
                     self.struck += 1
+                    if plan.goes_away:
+                        self.is_away = True
+                        for each in self._links:
+                            each.end(plan.fault)
                     if not plan.loses_answer:
                         link.end(plan.fault)
                         return

@@ -77,7 +77,9 @@ class Command(CommandWithExamples):
         except (SchemaMigrationError, BackgroundMigrationError, MetadataImportError) as error:
             raise CommandError(str(error)) from error
         except (psycopg.Error, DatabaseError) as error:
-            raise CommandError(f"The registry database answered: {in_one_line(error)}") from error
+            resumes = options["database_command"] == "import" and not (options["dry_run"] or options["verify"])
+            advice = " What was done is kept: run the same command again, and it goes on." if resumes else ""
+            raise CommandError(f"The registry database answered: {in_one_line(error)}{advice}") from error
 
 
 # --- What the import needs of the schema migrations -------------------------------------------------------------------
