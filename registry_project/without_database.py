@@ -12,7 +12,6 @@ from django.template.loader import render_to_string
 from django.views.defaults import server_error
 
 from registry_project.api.exceptions import RETRY_SECONDS, UNAVAILABLE
-from schema_migrations.errors import OutdatedRegistryError
 
 AWAY = (
     "The database does not answer",
@@ -36,7 +35,6 @@ REASONS: tuple[tuple[type[BaseException], tuple[str, str]], ...] = (
     (psycopg.errors.ReadOnlySqlTransaction, READ_ONLY),
     (psycopg.errors.UndefinedTable, NOT_READY),
     (psycopg.errors.UndefinedColumn, NOT_READY),
-    (OutdatedRegistryError, NOT_READY),
     (psycopg.OperationalError, AWAY),
     (psycopg.InterfaceError, AWAY),
     (db.OperationalError, AWAY),

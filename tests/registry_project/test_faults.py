@@ -126,6 +126,19 @@ def test_a_pause_by_a_page_whose_connection_ends_is_told_and_can_be_repeated(pro
     assert status_of(migration) == PAUSED
 
 
+def test_a_missing_table_is_a_page_that_says_what_to_run(proxy, staff, migration):
+    with connections["registry"].cursor() as cursor:
+        cursor.execute("ALTER TABLE registry_admin.background_migration_events RENAME TO away")
+        try:
+            answer = staff.get(f"{ADMIN}{migration.pk}/change/")
+        finally:
+            connections["registry"].cursor().execute(
+                "ALTER TABLE registry_admin.away RENAME TO background_migration_events"
+            )
+    assert answer.status_code == 503
+    assert "python manage.py migrate" in answer.content.decode()
+
+
 def test_what_a_standby_refuses_is_told(proxy, staff, api, migration):
     with connections["registry"].cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
