@@ -15,7 +15,7 @@ from metadata_import import discovery, layout
 from metadata_import.discovery import Discovery
 from metadata_import.errors import PathNotFoundError, StorageError, UnusableContentError
 from metadata_import.manifest_reader import LINK_LIMIT_BYTES, ManifestReader
-from metadata_import.prefetch import map_ahead
+from metadata_import.prefetch import Pace, map_ahead
 from metadata_import.records import Blob, BlobPart, Manifest, RepositoryPart, Skip, SkipReason, Tag
 from metadata_import.referrers import Referrer, find_referrers, generations, list_revisions
 from metadata_import.storage.base import Entry, StorageDriver
@@ -54,7 +54,7 @@ class Reader:
     def __init__(self, driver: StorageDriver, *, concurrency: int) -> None:
         self._driver = driver
         # Two per thread: one being read, one ready for the thread that gets free.
-        self._ahead = 2 * concurrency
+        self._pace = Pace(2 * concurrency)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="import-read")
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class Reader:
         return self._map(self._walk_blobs, prefixes)
 
     def _map(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-        return map_ahead(self._pool, function, items, limit=self._ahead)
+        return map_ahead(self._pool, function, items, pace=self._pace)
 
     def _resolved(self, repositories: Iterable[str], *, with_revisions: bool) -> Iterator[_Chunk]:
         chunks = self._map(partial(self._list_repository, with_revisions=with_revisions), repositories)
