@@ -47,7 +47,7 @@ def api(api):
 
 
 @pytest.fixture
-def proxy(migration, staff, aliases_through):
+def faulty(migration, staff, aliases_through):
     return aliases_through
 
 
@@ -65,27 +65,27 @@ def is_unavailable(answer) -> bool:
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_the_api_opens_a_lost_connection_again_before_anybody_notices(proxy, api, fault):
+def test_the_api_opens_a_lost_connection_again_before_anybody_notices(faulty, api, fault):
     for _ in range(3):
         assert api.get(API, ALL).status_code == 200
-        proxy.end_all(fault)
+        faulty.end_all(fault)
     assert api.get(STATUS, "registry:migrations:*").status_code == 200
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_a_request_whose_connection_ends_is_answered_503_and_the_next_one_is_well(proxy, api, fault):
+def test_a_request_whose_connection_ends_is_answered_503_and_the_next_one_is_well(faulty, api, fault):
     for path, scope in ((API, ALL), (STATUS, "registry:migrations:*")):
-        proxy.fail_at(b"batched_background_migrations", fault)
+        faulty.fail_at(b"batched_background_migrations", fault)
         assert is_unavailable(api.get(path, scope))
         assert api.get(path, scope).status_code == 200
 
 
-def test_a_pause_by_the_api_whose_answer_was_lost_has_happened_once(proxy, api, migration):
+def test_a_pause_by_the_api_whose_answer_was_lost_has_happened_once(faulty, api, migration):
     path = f"{API}{migration.pk}/pause/"
-    proxy.fail_at(b"COMMIT")
+    faulty.fail_at(b"COMMIT")
     assert is_unavailable(api.post(path, ALL))
     assert status_of(migration) == Status.ACTIVE
-    proxy.fail_at(b"COMMIT", loses_answer=True)
+    faulty.fail_at(b"COMMIT", loses_answer=True)
     assert is_unavailable(api.post(path, ALL))
     assert status_of(migration) == PAUSED
     assert api.post(path, ALL).status_code == 409
@@ -94,11 +94,11 @@ def test_a_pause_by_the_api_whose_answer_was_lost_has_happened_once(proxy, api, 
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/live/", ADMIN, "/admin/auth/user/"])
-def test_a_page_whose_connection_ends_says_so_and_the_next_one_is_well(proxy, staff, path):
+def test_a_page_whose_connection_ends_says_so_and_the_next_one_is_well(faulty, staff, path):
     assert staff.get(path).status_code == 200
-    proxy.end_all(Fault.RESET)
+    faulty.end_all(Fault.RESET)
     assert staff.get(path).status_code == 200
-    proxy.fail_at(b"auth_user" if path == "/admin/auth/user/" else b"background_migration")
+    faulty.fail_at(b"auth_user" if path == "/admin/auth/user/" else b"background_migration")
     answer = staff.get(path)
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
     assert AWAY in answer.content.decode()
@@ -106,19 +106,19 @@ def test_a_page_whose_connection_ends_says_so_and_the_next_one_is_well(proxy, st
     assert staff.get(path).status_code == 200
 
 
-def test_pages_and_api_wait_for_a_server_that_is_away(proxy, staff, api):
-    proxy.is_away = True
-    proxy.end_all(Fault.CUT)
+def test_pages_and_api_wait_for_a_server_that_is_away(faulty, staff, api):
+    faulty.is_away = True
+    faulty.end_all(Fault.CUT)
     assert AWAY in staff.get("/admin/").content.decode()
     assert is_unavailable(api.get(API, ALL))
-    proxy.is_away = False
+    faulty.is_away = False
     assert (staff.get("/admin/").status_code, api.get(API, ALL).status_code) == (200, 200)
 
 
-def test_a_pause_by_a_page_whose_connection_ends_is_told_and_can_be_repeated(proxy, staff, migration):
+def test_a_pause_by_a_page_whose_connection_ends_is_told_and_can_be_repeated(faulty, staff, migration):
     pause = {"_selected_action": [migration.pk], "confirmed": "yes"}
     for lost in (False, True):
-        proxy.fail_at(b"SET status", loses_answer=lost)
+        faulty.fail_at(b"SET status", loses_answer=lost)
         answer = staff.post(f"{ADMIN}act/pause/", pause, follow=True)
         assert "The registry&#x27;s database answered" in answer.content.decode()
         assert status_of(migration) == Status.ACTIVE
@@ -126,7 +126,7 @@ def test_a_pause_by_a_page_whose_connection_ends_is_told_and_can_be_repeated(pro
     assert status_of(migration) == PAUSED
 
 
-def test_a_missing_table_is_a_page_that_says_what_to_run(proxy, staff, migration):
+def test_a_missing_table_is_a_page_that_says_what_to_run(faulty, staff, migration):
     with connections["registry"].cursor() as cursor:
         cursor.execute("ALTER TABLE registry_admin.background_migration_events RENAME TO away")
         try:
@@ -139,7 +139,7 @@ def test_a_missing_table_is_a_page_that_says_what_to_run(proxy, staff, migration
     assert "python manage.py migrate" in answer.content.decode()
 
 
-def test_what_a_standby_refuses_is_told(proxy, staff, api, migration):
+def test_what_a_standby_refuses_is_told(faulty, staff, api, migration):
     with connections["registry"].cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
     assert is_unavailable(api.post(f"{API}pause/", ALL))
