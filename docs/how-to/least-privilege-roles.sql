@@ -19,16 +19,24 @@ END $$;
 GRANT registry_metadata_reader TO registry_metadata_operator, registry_metadata_importer;
 
 -- The owner makes and updates the control tables by `manage.py migrate`, and can do nothing to the registry's own.
-DO $$
-BEGIN
-    IF to_regnamespace('registry_admin') IS NULL THEN
-        CREATE SCHEMA registry_admin;
-        -- By a grant, since only a superuser or a member of a role may hand something over to it.
-        GRANT USAGE, CREATE ON SCHEMA registry_admin TO registry_metadata_owner;
-    END IF;
-END $$;
+-- What somebody else has made of them before is handed over.
+CREATE SCHEMA IF NOT EXISTS registry_admin;
+GRANT USAGE, CREATE ON SCHEMA registry_admin TO registry_metadata_owner;
 GRANT USAGE ON SCHEMA public TO registry_metadata_owner;
 GRANT SELECT ON public.schema_migrations, public.post_deploy_schema_migrations TO registry_metadata_owner;
+DO $$
+DECLARE
+    made record;
+BEGIN
+    FOR made IN
+        SELECT oid::regclass AS name FROM pg_class
+        WHERE relnamespace = 'registry_admin'::regnamespace AND relkind = 'r'
+            AND (relname LIKE 'background\_%' OR relname LIKE 'import\_%' OR relname = 'django_migrations')
+            AND relowner <> 'registry_metadata_owner'::regrole
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO registry_metadata_owner', made.name);
+    END LOOP;
+END $$;
 
 -- The reader sees everything and changes nothing.
 GRANT USAGE ON SCHEMA public, partitions, registry_admin TO registry_metadata_reader;

@@ -1,6 +1,7 @@
 """REGISTRY_SCHEMA_OWNER=gitlab, from end to end: everything but schema migrations works, beside what is GitLab's."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,20 +110,26 @@ def test_staff_see_it(ours, api, admin_client):
         assert admin_client.get(f"/admin/{path}").status_code == 200, path
 
 
+def lasting(database, query):
+    """Return what a query on the catalog finds, without the places that the server keeps for temporary tables."""
+    found = counted(database, query)
+    return Counter({row: count for row, count in found.items() if not re.search(r"\bpg_(toast_)?temp_", " ".join(row))})
+
+
 def test_nothing_but_our_schema_is_made_and_without_it_all_is_as_before(shared, behind, registry_tree):
     with shared.connect() as connection:
         connection.execute("DROP SCHEMA IF EXISTS registry_admin CASCADE")
-    before, made, records = counted(shared, NAMED), counted(shared, MADE), rows(shared, RECORDS)
+    before, made, records = lasting(shared, NAMED), lasting(shared, MADE), rows(shared, RECORDS)
     behind(shared)
     run("migrate", database="registry")
-    run("database", "import", str(registry_tree), "--step-three", "--dry-run")
+    run("database", "import", str(registry_tree), "--step-three")
     run("background_migrate", "control", COPY, "--batch-size", "5")
-    after = counted(shared, NAMED)
+    after = lasting(shared, NAMED)
     assert before - after == Counter()
     assert {schema for schema, _ in after - before} == OURS
     with shared.connect() as connection:
         connection.execute("DROP SCHEMA registry_admin CASCADE")
-    assert counted(shared, MADE) == made
+    assert lasting(shared, MADE) == made
     assert rows(shared, RECORDS) == records
 
 

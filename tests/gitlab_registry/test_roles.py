@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from django.db import ProgrammingError, connections
 from psycopg import sql
 
-from registry_project.control_tables import ensure_control_tables
 from tests.background_migrations.work_functions.registry_rows import add_blobs, add_manifests
+from tests.conftest import create_control_tables
 from tests.gitlab_registry.conftest import refusal, run
 
 ROLES = Path(__file__).parents[2] / "docs" / "how-to" / "least-privilege-roles.sql"
@@ -25,8 +26,10 @@ NOT_DONE = """
 
 
 @pytest.fixture(scope="module")
-def database(shared):
-    """The module's database, prepared as the guide says: roles, control tables by their owner, roles once more."""
+def database(shared, django_db_setup, django_db_blocker):
+    """The module's database, with control tables that somebody else has made before, and somebody to log in."""
+    with django_db_blocker.unblock():
+        create_control_tables(shared)
     with shared.connect() as connection:
         connection.execute(ROLES.read_text())
         for role in (READER, OPERATOR, IMPORTER):
@@ -43,9 +46,7 @@ def database(shared):
 
 @pytest.fixture
 def logged_in(database, behind):
-    """Log in to the database as one of the roles."""
-    behind(database, USER=OWNER, PASSWORD=PASSWORD)
-    ensure_control_tables()
+    """Log in to the database as one of the roles, all granted anew."""
     with database.connect() as connection:
         connection.execute(ROLES.read_text())
 
@@ -69,6 +70,14 @@ def is_refused(role, *words):
     assert "permission denied" in line or "it lacks" in line, line
     assert f"{role}_of_tests" in line
     assert GUIDE in line
+
+
+def test_the_owner_makes_and_drops_the_control_tables_and_no_others(database, logged_in, behind):
+    behind(database, USER=OWNER, PASSWORD=PASSWORD)
+    for words in (["background_migrations", "zero"], ["metadata_import", "zero"], []):
+        run("migrate", *words, "--database", "registry")
+    with connections["registry"].cursor() as cursor, pytest.raises(ProgrammingError, match="must be owner"):
+        cursor.execute("DROP TABLE import_statistics")
 
 
 def test_the_reader_sees_everything_and_changes_nothing(logged_in, tmp_path, api, admin_client):
