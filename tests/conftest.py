@@ -65,8 +65,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use `committed_db`: pytest-django makes only the databases that some test's mark names."""
+    """Mark the tests that use `committed_db`, before pytest-django looks at marks.
+
+    It makes only the databases that some mark names, and runs what commits, and is flushed, after what rolls back.
+    """
     for item in items:
         if "committed_db" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.django_db(transaction=True, databases=["default", "registry", "rails"]))
