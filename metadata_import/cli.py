@@ -21,7 +21,7 @@ from metadata_import.importer import import_registry
 from metadata_import.logs import Logs
 from metadata_import.options import ImportOptions, Resume
 from metadata_import.refusals import DebugServerError, StepsRefusedError
-from metadata_import.statistics import Mode
+from metadata_import.statistics import Mode, as_json
 from metadata_import.storage import open_driver
 
 DESCRIPTION = "Import the metadata of a registry's storage tree into the metadata database."
@@ -87,9 +87,9 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
     for warning in report.warnings:
         print(f"Warning: {warning}", file=stderr)
     if options["report"]:
-        options["report"].write_text(json.dumps(printing.as_json(report), indent=2) + "\n")
+        options["report"].write_text(json.dumps(as_json(report), indent=2) + "\n")
     if options["json"]:
-        print(json.dumps(printing.as_json(report)), file=stdout)
+        print(json.dumps(as_json(report)), file=stdout)
     elif not options["log_to_stdout"]:
         printing.print_report(report, Console(file=stdout, soft_wrap=True, highlight=False))
     if report.faults:

@@ -37,6 +37,7 @@ from metadata_import.statistics import (
     Mode,
     Step,
     StepTimes,
+    count_skips,
     statistics_row,
 )
 from metadata_import.storage.base import StorageDriver
@@ -236,7 +237,8 @@ class _Run:
             self._unmark()
         status = ImportStatus.FINISHED if complete else ImportStatus.FAILED
         error = "" if complete else f"{report.faults} items left out, which may be sound"
-        self._retried(lambda: runs.end(self.record, status, now=report.finished_at, error=error))
+        self._retried(lambda: runs.keep_report(self.record, report))
+        self._retried(lambda: runs.end(self.record, status, now=self.clock(), error=error))
         self._write_statistics(report)
         self.log.info("import finished", seconds=report.seconds, skips=len(report.skips), faults=report.faults)
         return report
@@ -252,7 +254,9 @@ class _Run:
         try:
             self.connection.close_if_unusable_or_obsolete()
             runs.end(self.record, status, now=self.clock(), error=text)
-            self._write_statistics(self._report(error=text))
+            report = self._report(error=text)
+            runs.keep_report(self.record, report)
+            self._write_statistics(report)
         except Error as failure:
             self.log.warning("end of import not recorded", error=str(failure))
 
@@ -265,7 +269,7 @@ class _Run:
                 lockfiles.switch_to_filesystem(self.driver)
 
     def _report(self, *, error: str | None = None, with_rows: bool = False) -> ImportReport:
-        counts = self.journal.count()
+        counts, skips = self.journal.count(), self.journal.skips()
         return ImportReport(
             storage_driver=self.driver.name,
             root=self.driver.root,
@@ -279,7 +283,8 @@ class _Run:
             counts=counts,
             newly_counted=counts - self.counted_before,
             inserted_rows=self.journal.inserted_rows(),
-            skips=self.journal.skips(),
+            skip_counts=count_skips(skips),
+            skips=skips,
             recent_repositories=self.recent,
             table_rows=Store(self.connection).count_rows() if with_rows and self.options.count_rows else None,
             warnings=self.warnings,
