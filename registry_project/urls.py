@@ -7,7 +7,7 @@ from django.urls import include, path
 from django.views.defaults import page_not_found
 from django.views.generic import RedirectView
 
-from registry_project import without_database
+from registry_project import database_errors
 from registry_project.admin_site import live
 from registry_project.api.protocol import PLAIN_TEXT
 
@@ -27,4 +27,4 @@ def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
     return HttpResponse("404 page not found", status=404, content_type=PLAIN_TEXT)
 
 
-handler500 = without_database.answer
+handler500 = database_errors.handler500

@@ -69,6 +69,7 @@ class Proxy:
     port: int = field(default=0, init=False)
     _plans: list[_Plan] = field(default_factory=list, init=False)
     _links: set[_Link] = field(default_factory=set, init=False)
+    _served: int = field(default=0, init=False)
 
     def fail_at(self, words: bytes, fault: Fault = Fault.RESET, **more: Any) -> None:
         """End the connection on which a client says these words, after `skip` times, once.
@@ -107,12 +108,24 @@ class Proxy:
 
     async def _stop(self, server: asyncio.Server) -> None:
         server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        self.is_mute = False
+        for link in self._links:
+            link.end(Fault.CUT)
+        await asyncio.wait_for(self._idle(), timeout=20)
+
+    async def _idle(self) -> None:
+        """Return when nobody is served any more."""
+        while self._served:
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._served += 1
+        try:
+            await self._relay(reader, writer)
+        finally:
+            self._served -= 1
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_away:
             writer.close()
             return
