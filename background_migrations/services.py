@@ -61,7 +61,10 @@ MAY_BE_ZERO = frozenset({"sub_batch_size", "interval_seconds", "job_timeout_seco
 
 TABLES = """
     SELECT to_regclass('public.batched_background_migrations') IS NOT NULL,
-        to_regclass('registry_admin.background_migration_job_progress') IS NOT NULL
+        EXISTS (
+            SELECT FROM pg_attribute
+            WHERE attrelid = to_regclass('registry_admin.background_migration_events') AND attname = 'correlation_id'
+        )
 """
 NAME = "SELECT name FROM public.batched_background_migrations WHERE id = %s"
 FIND = "SELECT id, name, status FROM public.batched_background_migrations WHERE name = ANY(%s) ORDER BY id"
@@ -119,7 +122,7 @@ def check_database(connection: Connection) -> None:
     if not shared:
         raise TablesMissingError("batched_background_migrations", command="database migrate up")
     if not own:
-        raise TablesMissingError("registry_admin.background_migration_job_progress", command="migrate")
+        raise TablesMissingError("registry_admin.background_migration_events", command="migrate")
 
 
 def check_may_work(connection: Connection) -> None:

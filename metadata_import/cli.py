@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from django.conf import settings
 from django.db import connections
+from django.utils.module_loading import import_string
 from rich.console import Console
 
 from metadata_import import following, printing, verifying
@@ -71,7 +72,9 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
         verifying.handle(driver, options, stdout=stdout, stderr=stderr, pending_migrations=pending_migrations)
         return
     import_options = _import_options(options)
-    logs = Logs(to_stdout=options["log_to_stdout"], directory=options["log_directory"])
+    lines = dict(settings.LOG_LINES)
+    formatter = import_string(lines.pop("()"))(**lines)
+    logs = Logs(formatter, to_stdout=options["log_to_stdout"], directory=options["log_directory"])
     try:
         with logs.written(), following.shown_progress(stderr, hidden=options["log_to_stdout"]) as on_progress:
             report = import_registry(

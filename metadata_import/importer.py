@@ -16,10 +16,11 @@ import structlog
 from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
+from structlog.contextvars import get_contextvars
 
 from metadata_import import discovery, lockfiles, runs
 from metadata_import.discovery import Discovery
-from metadata_import.errors import LeaseLostError, StorageError, StrictImportError
+from metadata_import.errors import LeaseLostError, MetadataImportError, StorageError, StrictImportError
 from metadata_import.journal import Journal
 from metadata_import.lease import Lease
 from metadata_import.models import ImportRun, ImportStatus
@@ -176,7 +177,7 @@ class _Run:
             since = self.clock() - self.options.skip_recent
             recent = self._retried(lambda: self.journal.recent(since)) & names
             names, self.recent = names - recent, len(recent)
-            self.log.info("repositories skipped as recent", count=self.recent)
+            self.log.info("repositories skipped as recent", count=self.recent, skip_cutoff_date=since.isoformat())
         for attempt in attempts(self.connection):
             with attempt, transaction.atomic(using=self.connection.alias):
                 self.journal.plan(kind, names)
@@ -201,7 +202,7 @@ class _Run:
             if not each.is_finished:
                 continue
             if increment.kind is ImportKind.REPOSITORY:
-                self.log.info("repository finished", repository=each.name, tags=each.tags, manifests=each.manifests)
+                self.log.info("repository finished", repository=each.name, count=each.tags, manifests=each.manifests)
             else:
                 self.log.info("blob prefix finished", prefix=each.name, blobs=each.blobs, size=each.blobs_size_bytes)
 
@@ -211,7 +212,7 @@ class _Run:
         if count > 1 and self.pool is None:
             parameters = dict(self.connection.settings_dict)
             alias, token = self.connection.alias, self.journal.token
-            share = Share(self.driver, self.options, self.record.pk, token, alias, parameters)
+            share = Share(self.driver, self.options, self.record.pk, token, alias, parameters, get_contextvars())
             self.pool = self.ending.enter_context(Pool(share, count=count))
         if self.pool is not None:
             return partial(self.pool.work, on_written=tell)
@@ -240,13 +241,27 @@ class _Run:
         self._retried(lambda: runs.keep_report(self.record, report))
         self._retried(lambda: runs.end(self.record, status, now=self.clock(), error=error))
         self._write_statistics(report)
-        self.log.info("import finished", seconds=report.seconds, skips=len(report.skips), faults=report.faults)
+        counts = report.counts
+        self.log.info(
+            "import finished",
+            duration_s=round(report.seconds, 3),
+            repositories=counts.repositories,
+            manifests=counts.manifests,
+            tags=counts.tags,
+            blobs=counts.blobs,
+            skips=len(report.skips),
+            faults=report.faults,
+        )
         return report
 
     def _fail(self, error: BaseException) -> None:
         """Record an end before its time. That must not hide the error, whatever becomes of it."""
         text = str(error) or type(error).__name__
-        self.log.error("import ended", error=text)
+        if isinstance(error, Exception):
+            foreseen = isinstance(error, MetadataImportError)
+            self.log.error("import failed", error=text, exc_info=None if foreseen else error)
+        else:
+            self.log.warning("import interrupted", error=text)
         if self.options.dry_run or isinstance(error, LeaseLostError):
             return  # nothing is left of the one, and the other's run is somebody else's now
         self._unmark()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from django.urls import URLPattern, path, register_converter
+from django.urls import ResolverMatch, URLPattern, path, register_converter
 from psycopg import Connection
 from rest_framework.views import APIView
 
@@ -11,7 +11,7 @@ from registry_project.api.access import alternatives
 from registry_project.api.database import registry_connection
 from registry_project.api.protocol import Protocol
 
-PARAMETER = re.compile(r"<\w+:(\w+)>")
+PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 Route = tuple[str, type[APIView], Sequence[str]]
 
 
@@ -53,6 +53,16 @@ def api_patterns(
 def _guarded(view: type[APIView], canonical: str, registry: Callable[[], Connection]) -> type[APIView]:
     """Return the view with what the project adds, as soon as it says what it requires."""
     alternatives(view, "GET")
-    described = "/" + PARAMETER.sub(r"{\1}", canonical)
+    described = _described(canonical)
     added = {"registry": staticmethod(registry), "canonical_path": described, "__doc__": view.__doc__}
     return type(view.__name__, (view, Protocol), added)
+
+
+def template_of(match: ResolverMatch) -> str:
+    """Return the route that a request was answered by, for all spellings of its path the same."""
+    view = getattr(match.func, "cls", None)
+    return str(getattr(view, "canonical_path", None) or _described(match.route))
+
+
+def _described(route: str) -> str:
+    return "/" + PARAMETER.sub(r"{\1}", route)
