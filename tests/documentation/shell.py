@@ -19,7 +19,7 @@ from tests.documentation.fences import ROOT
 NOT_COPIED = shutil.ignore_patterns(".venv", ".git", "var", "site", "__pycache__", ".*_cache")
 # What runs until it is stopped, and what it says once it works.
 SERVING = {
-    r"background_migrate worker(?!.* --once)": "Ctrl-C or SIGTERM ends it",
+    r"background_migrate worker(?!.* --(once|check))": "Ctrl-C or SIGTERM ends it",
     r"background_migrate status --watch": "copy_manifests",
 }
 STOPPED = (0, -signal.SIGTERM, 143)
