@@ -57,7 +57,7 @@ structure: .venv/dev.stamp ## write schema_migrations/structure.sql anew
 	$(RUN) -m tests.structure
 
 reference: .venv/dev.stamp ## write the generated pages of docs/reference anew
-	$(NO_DATABASE) $(RUN) -m tests.reference
+	$(NO_DATABASE) $(RUN) -m tests.reference_pages
 
 docs: .venv/dev.stamp ## build the documentation site in site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.reference.pages import FOLDER, PAGES, drawn
+from tests.reference_pages.pages import FOLDER, PAGES, drawn
 
 
 @pytest.mark.parametrize("name", PAGES)

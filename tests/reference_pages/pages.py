@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.reference import api, commands, error_codes, events, settings
+from tests.reference_pages import api, commands, error_codes, events, settings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 NOTE = "<!-- Written by `make reference`. Change the code that it is drawn from, never this page. -->"

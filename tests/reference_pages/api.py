@@ -9,7 +9,7 @@ from drf_spectacular.generators import SchemaGenerator
 from background_migrations.api.urls import ROUTES as BACKGROUND_MIGRATIONS
 from metadata_import.api.urls import ROUTES as METADATA_IMPORT
 from schema_migrations.api.urls import ROUTES as SCHEMA_MIGRATIONS
-from tests.reference.markdown import code, listed, section, sentence, table
+from tests.reference_pages.markdown import code, listed, section, sentence, table
 
 ALIASES = {canonical: others for canonical, _, others in (*SCHEMA_MIGRATIONS, *BACKGROUND_MIGRATIONS, *METADATA_IMPORT)}
 CONVERTER = re.compile(r"<\w+:(\w+)>")

@@ -15,8 +15,8 @@ from background_migrations.status import FailureErrorCode
 from metadata_import import refusals
 from metadata_import.records import FAULTS, TOLERATED, SkipReason
 from registry_project.api.exceptions import ANSWERS, ANYTHING_ELSE
-from tests.reference.markdown import code, section, sentence, table
-from tests.reference.sources import described_members, first_line
+from tests.reference_pages.markdown import code, section, sentence, table
+from tests.reference_pages.sources import described_members, first_line
 
 INTRODUCTION = """\
 # Error codes

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-from tests.reference.markdown import code, listed, sentence, table
+from tests.reference_pages.markdown import code, listed, sentence, table
 
 OUR_APPS = ("registry_project", "schema_migrations", "background_migrations", "metadata_import")
 EXPLAINED = re.compile(r"(python manage\.py .*?)\s{2,}(.*)")

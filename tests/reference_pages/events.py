@@ -10,8 +10,8 @@ from background_migrations.models import Event
 from background_migrations.status import MOVES, Status
 from metadata_import.models import ImportStatus
 from registry_project.settings import BASE_DIR
-from tests.reference.markdown import code, listed, section, sentence, table
-from tests.reference.sources import described_members, first_line
+from tests.reference_pages.markdown import code, listed, section, sentence, table
+from tests.reference_pages.sources import described_members, first_line
 
 OUR_PACKAGES = ("registry_project", "schema_migrations", "background_migrations", "metadata_import")
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")

@@ -10,7 +10,7 @@ def main() -> None:
     """Write every page. The pages look at models, so Django comes first."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "registry_project.settings")
     django.setup()
-    import_module("tests.reference.pages").write()
+    import_module("tests.reference_pages.pages").write()
 
 
 if __name__ == "__main__":

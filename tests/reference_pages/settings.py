@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry_project import settings
-from tests.reference.markdown import code, listed, table
-from tests.reference.sources import comments
+from tests.reference_pages.markdown import code, listed, table
+from tests.reference_pages.sources import comments
 
 # What a variable may hold, by the function that reads it.
 KINDS = {
@@ -80,7 +80,9 @@ def _kind(function: str, options: Mapping[str | None, ast.expr]) -> str:
     if function == "choice":
         return " or ".join(map(code, ast.literal_eval(options["choices"])))
     if function not in KINDS:
-        raise ValueError(f"say in KINDS of tests/reference/settings.py what a variable holds that env.{function} reads")
+        raise ValueError(
+            f"say in KINDS of tests/reference_pages/settings.py what a variable holds that env.{function} reads"
+        )
     return KINDS[function]
 
 
