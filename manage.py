@@ -9,7 +9,7 @@ from typing import NoReturn
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
-from registry_project import demo
+from registry_project import demo, registry_config
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -25,6 +25,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _terminate)
     _mend_streams()
     try:
+        sys.argv[1:], config = registry_config.take_option(sys.argv[1:])
+        if config:
+            os.environ[registry_config.PATH_VARIABLE] = config
         demo.prepare_environment(sys.argv[1:])
         execute_from_command_line(sys.argv)
         sys.stdout.flush()

@@ -23,6 +23,7 @@ from metadata_import.options import ImportOptions, Resume
 from metadata_import.refusals import DebugServerError, StepsRefusedError
 from metadata_import.statistics import Mode
 from metadata_import.storage import open_driver
+from metadata_import.storage.parameters import open_storage
 
 DESCRIPTION = "Import the metadata of a registry's storage tree into the metadata database."
 EPILOG = """examples:
@@ -32,11 +33,14 @@ EPILOG = """examples:
   python manage.py database import /var/lib/registry --step-two     then tags, and the registry must be read-only;
   python manage.py database import /var/lib/registry --step-three   then all other blobs, whenever you like
   python manage.py database import /var/lib/registry --verify       compare storage and database; writes nothing
+  python manage.py database import --config /etc/docker/registry/config.yml
+                                                                    from S3, GCS, Azure or a directory, as it says
 
-PATH is the root directory of the registry's filesystem storage, which holds docker/registry/v2. What cannot be
-imported is left out and listed at the end with its reason. An import that was stopped or killed goes on where it was
-when the same command is run again. At the end of an import of tags that succeeds, the storage is marked as managed by
-a database (docker/registry/lockfiles/database-in-use)."""
+PATH is the root directory of a registry's filesystem storage, which holds docker/registry/v2. Without it the storage is
+the one of the registry's own configuration (--config FILE, or variables such as REGISTRY_STORAGE_S3_BUCKET). What
+cannot be imported is left out and listed at the end with its reason. An import that was stopped or killed goes on
+where it was when the same command is run again. At the end of an import of tags that succeeds, the storage is marked
+as managed by a database (docker/registry/lockfiles/database-in-use)."""
 
 STEPS = {
     "pre_import": (("-p", "--pre-import", "-1", "--step-one"), Mode.PRE_IMPORT, "repositories and tagged manifests"),
@@ -57,7 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "path", metavar="PATH", type=_path, help="root directory of the storage, which holds docker/registry/v2"
+        "path",
+        metavar="PATH",
+        nargs="?",
+        type=_path,
+        help="root directory of the storage, which holds docker/registry/v2; or the registry's config.yml",
     )
     _add_what(parser)
     _add_how(parser)
@@ -66,8 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_migrations: Callable[[], int]) -> None:
     """Run the import. Raises the app's errors; an interrupt ends it with a line about how to go on."""
+    path = options["path"]
+    driver = open_driver("filesystem", root=path) if path else open_storage(settings.REGISTRY_CONFIG.storage)
     if options["verify"]:
-        driver = open_driver("filesystem", root=options["path"])
         verifying.handle(driver, options, stdout=stdout, stderr=stderr, pending_migrations=pending_migrations)
         return
     import_options = _import_options(options)
@@ -75,7 +84,7 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
     try:
         with logs.written(), following.shown_progress(stderr, hidden=options["log_to_stdout"]) as on_progress:
             report = import_registry(
-                open_driver("filesystem", root=options["path"]),
+                driver,
                 connection=connections["registry"],
                 pending_migrations=pending_migrations,
                 options=import_options,

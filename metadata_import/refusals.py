@@ -160,3 +160,25 @@ class UnknownStorageDriverError(RefusedError):
     def __init__(self, name: str, *, known: list[str]) -> None:
         super().__init__(f"There is no storage driver {name!r}; choose one of {', '.join(known)}.")
         self.name, self.known = name, known
+
+
+class NoStorageError(RefusedError):
+    """Nothing says which storage is meant."""
+
+    code = "no_storage"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Say which storage to read: give its root directory, or the registry's configuration with --config FILE, "
+            "or the variables REGISTRY_STORAGE_…"
+        )
+
+
+class StorageKeyError(RefusedError):
+    """A key of the storage's configuration makes no sense, or asks for what cannot be had."""
+
+    code = "storage_key"
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key} {problem}.")
+        self.key, self.problem = key, problem

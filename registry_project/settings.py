@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from registry_project import environment as env
+from registry_project import registry_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -206,14 +207,13 @@ _DATABASE_DEFAULTS = {
     # A cursor held by the server outlives a transaction, which a transaction pooler does not allow.
     "DISABLE_SERVER_SIDE_CURSORS": True,
 }
+REGISTRY_CONFIG = registry_config.read(os.environ)
+_REGISTRY_DATABASE = env.registry_database("REGISTRY_DATABASE_URL", REGISTRY_CONFIG.as_django())
 DATABASES = {
     "default": {**_DATABASE_DEFAULTS, **env.database("DATABASE_URL")},
-    "registry": {**_DATABASE_DEFAULTS, **env.database("REGISTRY_DATABASE_URL", fallbacks=["DATABASE_URL"])},
+    "registry": {**_DATABASE_DEFAULTS, **_REGISTRY_DATABASE},
     # Read and written by background migrations alone; Django's migrations never run there.
-    "rails": {
-        **_DATABASE_DEFAULTS,
-        **env.database("RAILS_DATABASE_URL", fallbacks=["REGISTRY_DATABASE_URL", "DATABASE_URL"]),
-    },
+    "rails": {**_DATABASE_DEFAULTS, **env.database_or("RAILS_DATABASE_URL", _REGISTRY_DATABASE)},
 }
 for _database in DATABASES.values():
     _database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)

@@ -226,9 +226,9 @@ def prefix_of(directory: str) -> str | None:
     return directory.strip("/") or None
 
 
-def place(*parts: str | None) -> str:
+def place(service: str, *parts: str | None) -> str:
     """Return where a storage is, for messages and for the journal."""
-    return "/".join(part.strip("/") if number else part.rstrip("/") for number, part in enumerate(parts) if part)
+    return "/".join([service, *(part for part in parts if part)])
 
 
 def as_json(credentials: dict[str, Any]) -> str:
