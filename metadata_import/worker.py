@@ -92,7 +92,7 @@ class Worker:
         """Import these items. Raises StrictImportError at the first that a strict import stops at."""
         with Reader(self._driver, concurrency=self._options.reads_in_flight) as reader:
             if kind is ImportKind.BLOB_PREFIX:
-                for blobs in _read_ahead(reader, reader.read_blobs(names)):
+                for blobs in _read_ahead(reader, reader.read_blob_parts(names)):
                     self._write(kind, blobs)
             elif self._options.mode is Mode.ALL_REPOSITORIES:
                 self._import_tags(reader, names)
@@ -154,7 +154,7 @@ class Worker:
         if isinstance(part, RepositoryPart):
             empty = replace(part, manifests=(), tags=(), skips=(*part.skips, refused))
         else:
-            empty = BlobPart(part.prefix, skips=(*part.skips, refused))
+            empty = replace(part, blobs=(), skips=(*part.skips, refused))
         self._commit(kind, [empty], Written)
 
     def _write_all(self, kind: ImportKind, parts: Sequence[AnyPart]) -> None:
@@ -227,13 +227,16 @@ class Worker:
                 each,
                 tags=before.tags + each.tags,
                 manifests=before.manifests + each.manifests,
+                blobs=before.blobs + each.blobs,
+                blobs_size_bytes=before.blobs_size_bytes + each.blobs_size_bytes,
                 is_finished=each.is_finished,
             )
         return list(by_name.values())
 
     def _done_part(self, part: AnyPart, lost: set[str]) -> Done:
         if isinstance(part, BlobPart):
-            return Done(name=part.prefix, blobs=len(part.blobs), blobs_size_bytes=sum(b.size for b in part.blobs))
+            size = sum(blob.size for blob in part.blobs)
+            return Done(name=part.prefix, blobs=len(part.blobs), blobs_size_bytes=size, is_finished=part.is_last)
         if self._tagged[0] != part.path:
             self._tagged = (part.path, set())
         tags = [tag for tag in part.tags if not lost or layout.tag_link(part.path, tag.name) not in lost]
