@@ -2,30 +2,73 @@
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 _STOP_POLL_SECONDS = 0.2
+_WINDOW_SECONDS = 0.05  # of waiting, between two looks at the pace
+_BUSY, _IDLE = 0.8, 0.6  # processor seconds in a second of waiting
+
+
+class Pace:
+    """How many items are worked on at once: more, up to `limit`, while the process waits for them; fewer while it
+    computes.
+
+    Threads take turns at the interpreter's lock. Where a storage answers at once they do nothing but that: one thread
+    walks the blobs of a local tree in half the time of eight. There are never fewer than `least`.
+    """
+
+    def __init__(self, limit: int, *, least: int = 1) -> None:
+        self._limit, self._least = limit, least
+        self._waited = self._computed = 0.0
+        self.items = least
+
+    def take(self, result: Callable[[], _Out]) -> _Out:
+        """Return the result that is waited for, or worked out, here."""
+        began, computed = time.monotonic(), time.process_time()
+        try:
+            return result()
+        finally:
+            self._waited += time.monotonic() - began
+            self._computed += time.process_time() - computed
+            if self._waited >= _WINDOW_SECONDS:
+                self._adapt()
+
+    def _adapt(self) -> None:
+        busy = self._computed / self._waited
+        if busy > _BUSY:
+            self.items = max(self._least, self.items // 2)
+        elif busy < _IDLE:
+            self.items = min(self._limit, self.items * 2)
+        self._waited = self._computed = 0.0
 
 
 def map_ahead(
-    executor: Executor, function: Callable[[_In], _Out], items: Iterable[_In], *, limit: int
+    executor: Executor, function: Callable[[_In], _Out], items: Iterable[_In], *, pace: Pace
 ) -> Iterator[_Out]:
-    """Yield function(item) for each item, in order, with at most `limit` of them begun or waiting to be taken."""
+    """Yield function(item) for each item, in order, with no more of them begun than the pace allows.
+
+    One at a time is worked out by whoever consumes, without a thread.
+    """
     begun: deque[Future[_Out]] = deque()
     for item in items:
+        if pace.items == 1 and not begun:
+            yield pace.take(partial(function, item))
+            continue
         begun.append(executor.submit(function, item))
-        if len(begun) >= limit:
-            yield begun.popleft().result()
+        while len(begun) >= pace.items:
+            yield pace.take(begun.popleft().result)
     while begun:
-        yield begun.popleft().result()
+        yield pace.take(begun.popleft().result)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ class CommandWithExamples(BaseCommand):
     """Shows `examples` below the options, line by line."""
 
     examples = ""
+    # They would load every view and page of the site, a fifth of a second; `manage.py check` makes them.
+    requires_system_checks = ()
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         """Return the parser with the examples below its options."""

@@ -23,7 +23,6 @@ class Command(CommandWithExamples):
     """Starts, stops or shows the bundled server of this checkout."""
 
     help = "Start, stop or show the PostgreSQL that is bundled for when DATABASE_URL is not set."
-    requires_system_checks = ()
 
     examples = EXAMPLES
 

@@ -32,7 +32,6 @@ class Command(CommandWithExamples):
     """Prints a token, alone on its line."""
 
     help = "Mint a token for the REST API and print it."
-    requires_system_checks = ()
 
     examples = EXAMPLES
 
