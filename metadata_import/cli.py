@@ -19,7 +19,7 @@ from metadata_import import following, printing, verifying
 from metadata_import.errors import IncompleteImportError
 from metadata_import.importer import import_registry
 from metadata_import.logs import Logs
-from metadata_import.options import ImportOptions, Resume
+from metadata_import.options import ImportOptions, Resume, reads_in_flight
 from metadata_import.refusals import DebugServerError, StepsRefusedError
 from metadata_import.statistics import Mode
 from metadata_import.storage import open_driver
@@ -79,7 +79,7 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
     if options["verify"]:
         verifying.handle(driver, options, stdout=stdout, stderr=stderr, pending_migrations=pending_migrations)
         return
-    import_options = _import_options(options)
+    import_options = _import_options(options, is_remote=driver.is_remote)
     logs = Logs(to_stdout=options["log_to_stdout"], directory=options["log_directory"])
     try:
         with logs.written(), following.shown_progress(stderr, hidden=options["log_to_stdout"]) as on_progress:
@@ -176,7 +176,7 @@ def _add_switch(parser: argparse.ArgumentParser, short: str, long: str, *, help_
         parser.add_argument(*names, dest=destination, action=action, default=True, help=argparse.SUPPRESS)
 
 
-def _import_options(options: dict[str, Any]) -> ImportOptions:
+def _import_options(options: dict[str, Any], *, is_remote: bool) -> ImportOptions:
     if options["debug_server"]:
         raise DebugServerError
     concurrency = options["concurrency"] or options["tag_concurrency"] or settings.IMPORT_CONCURRENCY
@@ -190,7 +190,7 @@ def _import_options(options: dict[str, Any]) -> ImportOptions:
         resume=options["resume"],
         skip_recent=options["pre_import_skip_recent"],
         concurrency=concurrency,
-        reads_in_flight=settings.IMPORT_READS_IN_FLIGHT,
+        reads_in_flight=reads_in_flight(is_remote=is_remote, asked=settings.IMPORT_READS_IN_FLIGHT),
         holder=_holder(),
         grace_seconds=settings.IMPORT_GRACE_SECONDS,
     )

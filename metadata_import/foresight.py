@@ -35,6 +35,9 @@ class Links:
     layers: frozenset[str] = frozenset()
 
 
+NO_LINKS = Links()
+
+
 def list_layers(driver: StorageDriver, repository: str) -> frozenset[str]:
     """Return the digests of layers and configurations whose links hold what they should; those that do not go on."""
     try:
@@ -44,7 +47,7 @@ def list_layers(driver: StorageDriver, repository: str) -> frozenset[str]:
         return frozenset()
 
 
-def list_revisions(driver: StorageDriver, repository: str) -> tuple[list[str], list[Skip], frozenset[str]]:
+def list_proven_revisions(driver: StorageDriver, repository: str) -> tuple[list[str], list[Skip], frozenset[str]]:
     """Return the digests of all manifests that a repository has links for, what could not be listed, and which of the
     links are known to name their own digest.
     """

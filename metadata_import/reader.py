@@ -16,8 +16,7 @@ from metadata_import import discovery, layout
 from metadata_import.blob_walk import BlobWalk
 from metadata_import.discovery import Discovery
 from metadata_import.errors import PathNotFoundError, StorageError, UnusableContentError
-from metadata_import.foresight import LINK_LIMIT_BYTES, Foresight, Links, list_layers
-from metadata_import.foresight import list_revisions as list_links_of_revisions
+from metadata_import.foresight import LINK_LIMIT_BYTES, NO_LINKS, Foresight, Links, list_layers, list_proven_revisions
 from metadata_import.manifest_reader import ManifestReader
 from metadata_import.prefetch import Pace, map_ahead
 from metadata_import.presence import BlobPresence, has_blob
@@ -50,7 +49,7 @@ class _Chunk:
     left_out: frozenset[str] = frozenset()  # digests of those that were read and cannot be used
     manifests: tuple[Manifest, ...] = ()
     layer_access: dict[str, bool] = field(default_factory=dict)  # one for all chunks of a repository
-    links: Links = Links()  # the same
+    links: Links = NO_LINKS  # the same
     known: Set[str] = frozenset()  # digests of manifests that are imported already
     revisions: tuple[str, ...] = ()  # with the last tags: all digests that the repository has links for
     untagged: tuple[str, ...] = ()  # digests of manifests that are imported only if they have a subject
@@ -150,7 +149,7 @@ class Reader:
             return [_Chunk(repository, skips=(unreadable,), is_readable=False)]
         passed_over = {entry.name: skip for entry in entries if (skip := _passed_over(path, entry))}
         names = [entry.name for entry in entries if entry.name not in passed_over]
-        revisions, skips, links = self._list_links(repository) if names and with_revisions else ([], [], Links())
+        revisions, skips, links = self._list_links(repository) if names and with_revisions else ([], [], NO_LINKS)
         access: dict[str, bool] = {}
         chunks = [
             _Chunk(repository, tuple(some), is_last=False, layer_access=access, links=links)
@@ -163,9 +162,9 @@ class Reader:
     def _list_links(self, repository: str) -> tuple[list[str], list[Skip], Links]:
         """Return a repository's revisions, what could not be listed, and what listings tell of the links."""
         if not self._requests:
-            return *list_revisions(self._driver, repository), Links()
+            return *list_revisions(self._driver, repository), NO_LINKS
         layers = self._requests.submit(list_layers, self._driver, repository)
-        revisions, skips, proven = list_links_of_revisions(self._driver, repository)
+        revisions, skips, proven = list_proven_revisions(self._driver, repository)
         return revisions, skips, Links(proven, layers.result())
 
     def _each(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterable[_Out]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from metadata_import import following
 from metadata_import.differences import VerifyReport
 from metadata_import.errors import DifferencesFoundError
+from metadata_import.options import reads_in_flight
 from metadata_import.refusals import PendingMigrationsError, VerifyAloneError
 from metadata_import.storage.base import StorageDriver
 from metadata_import.verifier import verify
@@ -36,9 +37,8 @@ def handle(
     if count := pending_migrations():
         raise PendingMigrationsError(count)
     with following.shown_progress(stderr) as on_progress:
-        report = verify(
-            driver, connections["registry"], concurrency=settings.IMPORT_READS_IN_FLIGHT, on_progress=on_progress
-        )
+        concurrency = reads_in_flight(is_remote=driver.is_remote, asked=settings.IMPORT_READS_IN_FLIGHT)
+        report = verify(driver, connections["registry"], concurrency=concurrency, on_progress=on_progress)
     if options["report"]:
         options["report"].write_text(json.dumps(as_json(report), indent=2) + "\n")
     if options["json"]:

@@ -258,7 +258,7 @@ REGISTRY_API_CONCURRENCY = env.positive("REGISTRY_API_CONCURRENCY", default=10)
 # --- Import -----------------------------------------------------------------------------------------------------
 
 IMPORT_CONCURRENCY = env.positive("REGISTRY_IMPORT_CONCURRENCY", default=min(4, os.cpu_count() or 1))
-IMPORT_READS_IN_FLIGHT = env.positive("REGISTRY_IMPORT_READS_IN_FLIGHT", default=8)
+IMPORT_READS_IN_FLIGHT = env.count("REGISTRY_IMPORT_READS_IN_FLIGHT", default=0)
 IMPORT_GRACE_SECONDS = env.seconds("REGISTRY_IMPORT_GRACE", default=30.0)
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
