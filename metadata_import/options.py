@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from metadata_import.statistics import Mode
 
-
 # A disk has few heads; a bucket takes whatever comes, and answers after tens of milliseconds.
 LOCAL_READS_IN_FLIGHT = 8
 REMOTE_READS_IN_FLIGHT = 128
