@@ -20,7 +20,7 @@ from metadata_import.errors import IncompleteImportError
 from metadata_import.importer import import_registry
 from metadata_import.logs import Logs
 from metadata_import.options import ImportOptions, Resume, reads_in_flight
-from metadata_import.refusals import DebugServerError, StepsRefusedError
+from metadata_import.refusals import DebugServerError, SampleAloneError, StepsRefusedError
 from metadata_import.statistics import Mode
 from metadata_import.storage import open_driver
 from metadata_import.storage.parameters import open_storage
@@ -33,6 +33,7 @@ EPILOG = """examples:
   python manage.py database import /var/lib/registry --step-two     then tags, and the registry must be read-only;
   python manage.py database import /var/lib/registry --step-three   then all other blobs, whenever you like
   python manage.py database import /var/lib/registry --verify       compare storage and database; writes nothing
+  python manage.py database import /var/lib/registry --verify --sample 300     the same, of 300 repositories at random
   python manage.py database import --config /etc/docker/registry/config.yml
                                                                     from S3, GCS, Azure or a directory, as it says
 
@@ -79,6 +80,8 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
     if options["verify"]:
         verifying.handle(driver, options, stdout=stdout, stderr=stderr, pending_migrations=pending_migrations)
         return
+    if options["sample"]:
+        raise SampleAloneError
     import_options = _import_options(options, is_remote=driver.is_remote)
     logs = Logs(to_stdout=options["log_to_stdout"], directory=options["log_directory"])
     try:
@@ -111,6 +114,12 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dry-run", action="store_true", help="do everything, then roll it back; write no file")
     parser.add_argument(
         "--verify", action="store_true", help="import nothing: compare storage and database, and exit 1 if they differ"
+    )
+    parser.add_argument(
+        "--sample",
+        type=_positive,
+        metavar="N",
+        help="with --verify: compare N repositories and N prefixes of blobs, taken at random",
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first item that is broken beyond a warning")
     _add_switch(parser, "-m", "--dynamic-media-types", help_text="create media types that the database has not seen")

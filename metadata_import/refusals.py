@@ -30,6 +30,15 @@ class VerifyAloneError(RefusedError):
         self.option = option
 
 
+class SampleAloneError(RefusedError):
+    """A sample was asked for, and no comparison."""
+
+    code = "sample_alone"
+
+    def __init__(self) -> None:
+        super().__init__("--sample says how much to compare; it goes with --verify. An import takes everything.")
+
+
 class DebugServerError(RefusedError):
     """A listener for profiling was asked for."""
 
