@@ -1,11 +1,8 @@
 """`database import`: parses, builds, calls, prints. Every decision is the importer's."""
 
 import argparse
-import getpass
 import json
-import os
 import re
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,14 +12,21 @@ from django.conf import settings
 from django.db import connections
 from rich.console import Console
 
-from metadata_import import following, printing, verifying
+from metadata_import import following, printing, tasks, verifying
 from metadata_import.errors import IncompleteImportError
-from metadata_import.importer import import_registry
+from metadata_import.importer import check_import, import_registry
 from metadata_import.logs import Logs
 from metadata_import.options import ImportOptions, Resume, reads_in_flight
-from metadata_import.refusals import DebugServerError, SampleAloneError, StepsRefusedError
-from metadata_import.statistics import Mode
+from metadata_import.refusals import (
+    DebugServerError,
+    DistributedDryRunError,
+    SampleAloneError,
+    StepsRefusedError,
+    WaitAloneError,
+)
+from metadata_import.statistics import ImportReport, Mode
 from metadata_import.storage import open_driver
+from metadata_import.storage.base import StorageDriver
 from metadata_import.storage.parameters import open_storage
 
 DESCRIPTION = "Import the metadata of a registry's storage tree into the metadata database."
@@ -36,6 +40,8 @@ EPILOG = """examples:
   python manage.py database import /var/lib/registry --verify --sample 300     the same, of 300 repositories at random
   python manage.py database import --config /etc/docker/registry/config.yml
                                                                     from S3, GCS, Azure or a directory, as it says
+  python manage.py database import --config FILE --distributed --wait
+                                                                    on many machines, each with workers
 
 PATH is the root directory of a registry's filesystem storage, which holds docker/registry/v2. Without it the storage is
 the one of the registry's own configuration (--config FILE, or variables such as REGISTRY_STORAGE_S3_BUCKET). What
@@ -80,22 +86,50 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
     if options["verify"]:
         verifying.handle(driver, options, stdout=stdout, stderr=stderr, pending_migrations=pending_migrations)
         return
+    _refuse_combinations(options)
+    import_options = _import_options(options, is_remote=driver.is_remote)
+    if options["distributed"] and not options["wait"]:
+        _hand_over(driver, path or "", import_options, pending_migrations, stdout)
+        return
+    report = _import(driver, import_options, options, stderr, pending_migrations)
+    _tell(report, options, stdout=stdout, stderr=stderr)
+    if report.faults:
+        raise IncompleteImportError(report.faults, dry_run=report.dry_run)
+
+
+def _refuse_combinations(options: dict[str, Any]) -> None:
     if options["sample"]:
         raise SampleAloneError
-    import_options = _import_options(options, is_remote=driver.is_remote)
+    if options["distributed"] and options["dry_run"]:
+        raise DistributedDryRunError
+    if options["wait"] and not options["distributed"]:
+        raise WaitAloneError
+
+
+def _import(
+    driver: StorageDriver,
+    import_options: ImportOptions,
+    options: dict[str, Any],
+    stderr: TextIO,
+    pending_migrations: Callable[[], int],
+) -> ImportReport:
     logs = Logs(to_stdout=options["log_to_stdout"], directory=options["log_directory"])
     try:
         with logs.written(), following.shown_progress(stderr, hidden=options["log_to_stdout"]) as on_progress:
-            report = import_registry(
+            return import_registry(
                 driver,
                 connection=connections["registry"],
                 pending_migrations=pending_migrations,
                 options=import_options,
                 on_progress=on_progress,
+                queue=tasks.ImportTasks(import_options) if options["distributed"] else None,
             )
     except KeyboardInterrupt:
         print(_how_to_go_on(dry_run=import_options.dry_run), file=stderr)
         raise
+
+
+def _tell(report: ImportReport, options: dict[str, Any], *, stdout: TextIO, stderr: TextIO) -> None:
     for warning in report.warnings:
         print(f"Warning: {warning}", file=stderr)
     if options["report"]:
@@ -104,8 +138,25 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
         print(json.dumps(printing.as_json(report)), file=stdout)
     elif not options["log_to_stdout"]:
         printing.print_report(report, Console(file=stdout, soft_wrap=True, highlight=False))
-    if report.faults:
-        raise IncompleteImportError(report.faults, dry_run=report.dry_run)
+
+
+def _hand_over(
+    driver: StorageDriver,
+    path: str,
+    import_options: ImportOptions,
+    pending_migrations: Callable[[], int],
+    stdout: TextIO,
+) -> None:
+    check_import(
+        driver, connection=connections["registry"], pending_migrations=pending_migrations, options=import_options
+    )
+    job = tasks.hand_over(import_options, path=driver.root if path else "")
+    print(
+        f"Handed over to the workers (job {job}). Start as many as you like, on any machine:\n"
+        "  python manage.py procrastinate worker\n"
+        "How far it is and how it ends is on the site, under Imports, and in GET /gitlab/v1/statistics/.",
+        file=stdout,
+    )
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +206,14 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share the repositories (environment: REGISTRY_IMPORT_CONCURRENCY)",
     )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="share the work out to `manage.py procrastinate worker` processes, on as many machines as you like",
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="with --distributed: stay, show how far it is, and print the report"
+    )
     parser.add_argument("-t", "--tag-concurrency", type=_tag_concurrency, metavar="N", help="a hint for --concurrency")
     parser.add_argument("-s", "--debug-server", metavar="ADDRESS", default="", help=argparse.SUPPRESS)
     _add_switch(parser, "-i", "--import-statistics", help_text="leave a row in import_statistics")
@@ -200,7 +259,7 @@ def _import_options(options: dict[str, Any], *, is_remote: bool) -> ImportOption
         skip_recent=options["pre_import_skip_recent"],
         concurrency=concurrency,
         reads_in_flight=reads_in_flight(is_remote=is_remote, asked=settings.IMPORT_READS_IN_FLIGHT),
-        holder=_holder(),
+        holder=tasks.holder(),
         grace_seconds=settings.IMPORT_GRACE_SECONDS,
     )
 
@@ -210,15 +269,6 @@ def _mode(options: dict[str, Any]) -> Mode:
         if options[first] and options[second]:
             raise StepsRefusedError(STEPS[first][0][-1], STEPS[second][0][-1])
     return next((mode for name, (_, mode, _) in STEPS.items() if options[name]), Mode.FULL)
-
-
-def _holder() -> str:
-    """Return who runs this, for whoever wants to import too; in a container the account may have no name."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}, process {os.getpid()}"
 
 
 def _positive(text: str) -> int:

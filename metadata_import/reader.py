@@ -61,7 +61,7 @@ class _Chunk:
 class Reader:
     """Reads one storage; a context manager, whose end stops its threads."""
 
-    def __init__(self, driver: StorageDriver, *, concurrency: int) -> None:
+    def __init__(self, driver: StorageDriver, *, concurrency: int, presence: BlobPresence | None = None) -> None:
         self._driver = driver
         parts = min(REMOTE_PARTS, 1 + concurrency // REQUESTS_PER_PART) if driver.is_remote else concurrency
         # Two per thread: one being read, one ready for the thread that gets free.
@@ -69,7 +69,7 @@ class Reader:
         self._pool = ThreadPoolExecutor(parts, thread_name_prefix="import-read")
         # What a part of a repository asks of a remote storage, many things at once; it waits for nobody else.
         self._requests = ThreadPoolExecutor(concurrency, thread_name_prefix="import-ask") if driver.is_remote else None
-        self._presence = BlobPresence(driver)
+        self._presence = presence or BlobPresence(driver)
         self._weight_limit = REMOTE_PART_WEIGHT_LIMIT_BYTES if driver.is_remote else PART_WEIGHT_LIMIT_BYTES
 
     def __enter__(self) -> Self:

@@ -30,6 +30,35 @@ class VerifyAloneError(RefusedError):
         self.option = option
 
 
+class DistributedDryRunError(RefusedError):
+    """A dry run was asked for on many machines."""
+
+    code = "distributed_dry_run"
+
+    def __init__(self) -> None:
+        super().__init__("A dry run is one transaction, which machines cannot share; run it without --distributed.")
+
+
+class WaitAloneError(RefusedError):
+    """The command was told to wait, and there is nothing to wait for."""
+
+    code = "wait_alone"
+
+    def __init__(self) -> None:
+        super().__init__("--wait goes with --distributed; every other import waits for its end anyway.")
+
+
+class ImportQueuedError(RefusedError):
+    """An import was handed over to workers, and none has taken it yet."""
+
+    code = "import_queued"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An import waits for a worker already. Start one: python manage.py procrastinate worker, on any machine."
+        )
+
+
 class SampleAloneError(RefusedError):
     """A sample was asked for, and no comparison."""
 

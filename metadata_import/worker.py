@@ -21,6 +21,7 @@ from metadata_import.errors import StrictImportError
 from metadata_import.journal import Done, Journal
 from metadata_import.options import ImportOptions
 from metadata_import.prefetch import Prefetcher
+from metadata_import.presence import BlobPresence
 from metadata_import.reader import Reader
 from metadata_import.records import TOLERATED, BlobPart, RepositoryPart, Skip, SkipReason, Written
 from metadata_import.statistics import Counts, ImportKind, Mode
@@ -81,7 +82,9 @@ class Worker:
         options: ImportOptions,
         on_written: Callable[[Increment], None],
         clock: Callable[[], datetime],
+        presence: BlobPresence | None = None,
     ) -> None:
+        self._presence = presence
         self._driver, self._connection, self._journal, self._options = driver, connection, journal, options
         self._on_written, self._clock = on_written, clock
         self._store = Store(connection, dynamic_media_types=options.dynamic_media_types)
@@ -90,7 +93,7 @@ class Worker:
 
     def work(self, kind: ImportKind, names: Iterable[str]) -> None:
         """Import these items. Raises StrictImportError at the first that a strict import stops at."""
-        with Reader(self._driver, concurrency=self._options.reads_in_flight) as reader:
+        with self._reader() as reader:
             if kind is ImportKind.BLOB_PREFIX:
                 for blobs in _read_ahead(reader, reader.read_blob_parts(names)):
                     self._write(kind, blobs)
@@ -99,6 +102,9 @@ class Worker:
             else:
                 for parts in _read_ahead(reader, reader.read_repositories(names)):
                     self._write(kind, parts)
+
+    def _reader(self) -> Reader:
+        return Reader(self._driver, concurrency=self._options.reads_in_flight, presence=self._presence)
 
     def _import_tags(self, reader: Reader, names: Iterable[str]) -> None:
         """Import tags on manifests that are in the database; where one is missing, read its repository whole."""
@@ -110,7 +116,7 @@ class Worker:
             if unknown:
                 self._journal.reset(ImportKind.REPOSITORY, unknown)
                 self._tagged = ("", set())
-                with Reader(self._driver, concurrency=self._options.reads_in_flight) as second:
+                with self._reader() as second:
                     for more in _read_ahead(second, second.read_repositories(sorted(unknown))):
                         self._write(ImportKind.REPOSITORY, more)
 

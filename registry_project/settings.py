@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "axes",
+    "procrastinate.contrib.django",
     "schema_migrations",
     "background_migrations",
     "metadata_import",
@@ -260,6 +261,16 @@ REGISTRY_API_CONCURRENCY = env.positive("REGISTRY_API_CONCURRENCY", default=10)
 IMPORT_CONCURRENCY = env.positive("REGISTRY_IMPORT_CONCURRENCY", default=min(4, os.cpu_count() or 1))
 IMPORT_READS_IN_FLIGHT = env.count("REGISTRY_IMPORT_READS_IN_FLIGHT", default=0)
 IMPORT_GRACE_SECONDS = env.seconds("REGISTRY_IMPORT_GRACE", default=30.0)
+
+# Tasks of an import that many machines share; their tables are in `default`.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
+PROCRASTINATE_IMPORT_PATHS = ["metadata_import.tasks"]
+PROCRASTINATE_WORKER_DEFAULTS = {
+    "concurrency": env.positive("REGISTRY_IMPORT_TASKS", default=4),
+    "delete_jobs": "successful",
+    "update_heartbeat_interval": IMPORT_GRACE_SECONDS / 4,
+    "stalled_worker_timeout": IMPORT_GRACE_SECONDS,
+}
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
