@@ -8,12 +8,14 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from background_migrations.reports import EventReport
+from background_migrations.sessions import PURPOSE
 
 T = TypeVar("T")
 HOUR_STEP, DAY_STEP = datetime.timedelta(minutes=1), datetime.timedelta(minutes=30)
 HOUR_SLOTS, DAY_SLOTS = 60, 48
 RECENT_SECONDS = 60  # a worker beats several times in that
 MOST_POINTS = 200
+SESSIONS = f"{PURPOSE} "  # how the sessions of workers are called, before the name of the worker
 CURVE_SLOTS = 60
 
 # The last slot is not over: its rates are those of the time that has passed in it.
@@ -33,10 +35,20 @@ THROUGHPUT = """
         (coalesce(jobs, 0) * 60 / extract(epoch FROM length))::float8 AS jobs_per_minute
     FROM slots LEFT JOIN done USING (at) ORDER BY at
 """
+# One that waits for work keeps its sessions, whose name PostgreSQL cuts to 63 bytes; behind a pooler they show nothing.
 WORKERS = """
-    SELECT DISTINCT worker FROM registry_admin.background_migration_job_progress
-    WHERE worker <> '' AND ((finished_at IS NULL AND seen_at > statement_timestamp() - %(recent)s)
-        OR ended_at > statement_timestamp() - %(recent)s)
+    WITH at_work AS (
+        SELECT DISTINCT worker FROM registry_admin.background_migration_job_progress
+        WHERE worker <> '' AND ((finished_at IS NULL AND seen_at > statement_timestamp() - %(recent)s)
+            OR ended_at > statement_timestamp() - %(recent)s)
+    ),
+    connected AS (
+        SELECT DISTINCT substr(application_name, length(%(sessions)s) + 1) AS worker FROM pg_stat_activity
+        WHERE datname = current_database() AND starts_with(application_name, %(sessions)s)
+    )
+    SELECT worker FROM at_work
+    UNION SELECT worker FROM connected
+    WHERE NOT EXISTS (SELECT FROM at_work WHERE starts_with(at_work.worker, connected.worker))
     ORDER BY worker
 """
 RECENT_EVENTS = """
@@ -141,9 +153,9 @@ def last_day(connection: Connection) -> list[Throughput]:
 
 
 def workers_seen(connection: Connection) -> list[str]:
-    """Return the names of workers that held or ended a job in the last minute; one that waits is not seen."""
-    recent = datetime.timedelta(seconds=RECENT_SECONDS)
-    return [str(name) for (name,) in connection.execute(WORKERS, {"recent": recent})]
+    """Return the names of workers that held or ended a job in the last minute, or wait for work now."""
+    values = {"recent": datetime.timedelta(seconds=RECENT_SECONDS), "sessions": SESSIONS}
+    return [str(name) for (name,) in connection.execute(WORKERS, values)]
 
 
 def recent_events(connection: Connection, *, limit: int) -> list[NamedEvent]:

@@ -10,7 +10,7 @@ from django.conf import settings
 from background_migrations import reports, sync_runner, wiring
 from background_migrations.following import Follower
 from background_migrations.records import Rules
-from background_migrations.sessions import Session
+from background_migrations.sessions import PURPOSE, Session
 from background_migrations.sync_runner import RunResult
 from background_migrations.work import WorkFunction
 from background_migrations.work_functions import WORK_FUNCTIONS
@@ -22,7 +22,7 @@ def new_worker(
     *,
     concurrency: int = 1,
     once: bool = True,
-    purpose: str = "background_migrate",
+    purpose: str = PURPOSE,
     functions: Mapping[str, WorkFunction] = WORK_FUNCTIONS,
 ) -> Worker:
     """Return a worker over the work functions of this release; the server shows its purpose beside its sessions."""

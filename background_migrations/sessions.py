@@ -15,6 +15,7 @@ log = structlog.get_logger(__name__)
 
 CANCEL_SECONDS = 5.0
 REGISTRY = "registry"
+PURPOSE = "background_migrate"  # what the server shows beside sessions of workers
 # Uses of a statement before the server keeps its plan, where the next one finds the same session.
 PREPARE_THRESHOLD = 2
 

@@ -18,7 +18,7 @@ from background_migrations.records import Rules
 from background_migrations.registry_client import RegistryClient
 from background_migrations.reports import Defaults
 from background_migrations.services import Shipped
-from background_migrations.sessions import REGISTRY, Connect
+from background_migrations.sessions import PURPOSE, REGISTRY, Connect
 from background_migrations.status import Status
 from background_migrations.work_functions import WORK_FUNCTIONS
 
@@ -41,7 +41,7 @@ def process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def connectors(purpose: str = "background_migrate") -> Mapping[str, Connect]:
+def connectors(purpose: str = PURPOSE) -> Mapping[str, Connect]:
     """Return what opens connections in autocommit mode, by alias; each call opens a new one."""
     aliases = {REGISTRY, *(function.database for function in WORK_FUNCTIONS.values())}
     return {alias: _connector(alias, purpose) for alias in aliases}

@@ -24,7 +24,7 @@ from metadata_import.refusals import (
     StepsRefusedError,
     WaitAloneError,
 )
-from metadata_import.statistics import ImportReport, Mode
+from metadata_import.statistics import ImportReport, Mode, as_json
 from metadata_import.storage import open_driver
 from metadata_import.storage.base import StorageDriver
 from metadata_import.storage.parameters import open_storage
@@ -133,9 +133,9 @@ def _tell(report: ImportReport, options: dict[str, Any], *, stdout: TextIO, stde
     for warning in report.warnings:
         print(f"Warning: {warning}", file=stderr)
     if options["report"]:
-        options["report"].write_text(json.dumps(printing.as_json(report), indent=2) + "\n")
+        options["report"].write_text(json.dumps(as_json(report), indent=2) + "\n")
     if options["json"]:
-        print(json.dumps(printing.as_json(report)), file=stdout)
+        print(json.dumps(as_json(report)), file=stdout)
     elif not options["log_to_stdout"]:
         printing.print_report(report, Console(file=stdout, soft_wrap=True, highlight=False))
 

@@ -36,6 +36,7 @@ from metadata_import.statistics import (
     Mode,
     Step,
     StepTimes,
+    count_skips,
     statistics_row,
 )
 from metadata_import.storage.base import StorageDriver
@@ -259,10 +260,11 @@ class _Run:
         complete = not report.faults
         if not complete:
             self._unmark()
+        runs.keep_report(self.record, report)
         runs.end(
             self.record,
             ImportStatus.FINISHED if complete else ImportStatus.FAILED,
-            now=report.finished_at,
+            now=self.clock(),
             error="" if complete else f"{report.faults} items left out, which may be sound",
         )
         self._write_statistics(report)
@@ -280,7 +282,9 @@ class _Run:
         try:
             self.connection.close_if_unusable_or_obsolete()
             runs.end(self.record, status, now=self.clock(), error=text)
-            self._write_statistics(self._report(error=text))
+            report = self._report(error=text)
+            runs.keep_report(self.record, report)
+            self._write_statistics(report)
         except Error as failure:
             self.log.warning("end of import not recorded", error=str(failure))
 
@@ -290,7 +294,7 @@ class _Run:
                 lockfiles.switch_to_filesystem(self.driver)
 
     def _report(self, *, error: str | None = None, with_rows: bool = False) -> ImportReport:
-        counts = self.journal.count()
+        counts, skips = self.journal.count(), self.journal.skips()
         return ImportReport(
             storage_driver=self.driver.name,
             root=self.driver.root,
@@ -304,7 +308,8 @@ class _Run:
             counts=counts,
             newly_counted=counts - self.counted_before,
             inserted_rows=self.journal.inserted_rows(),
-            skips=self.journal.skips(),
+            skip_counts=count_skips(skips),
+            skips=skips,
             recent_repositories=self.recent,
             table_rows=Store(self.connection).count_rows() if with_rows and self.options.count_rows else None,
             warnings=self.warnings,

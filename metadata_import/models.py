@@ -6,7 +6,7 @@ A row is written in the transaction of what it records, so that a run that was k
 import uuid
 
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Collate, Left, Now
 
 from metadata_import.statistics import ImportKind
 
@@ -40,9 +40,11 @@ class ImportRun(models.Model):
     blobs_started_at = models.DateTimeField(null=True)
     blobs_finished_at = models.DateTimeField(null=True)
     is_marked = models.BooleanField(default=False, db_default=False)  # the storage says that a database manages it
+    report = models.JSONField(null=True)  # what the last attempt came to, once it has ended; without the skips
 
     class Meta:
         db_table = '"registry_admin"."import_runs"'
+        default_permissions = ("view",)
         indexes = (models.Index(fields=["storage_driver", "root", "id"], name="import_runs_of_tree"),)
 
     def __str__(self) -> str:
@@ -100,7 +102,11 @@ class ImportSkip(models.Model):
 
     class Meta:
         db_table = '"registry_admin"."import_skips"'
-        indexes = (models.Index(fields=["run_id", "kind", "item"], name="import_skips_of_item"),)
+        indexes = (
+            models.Index(fields=["run_id", "kind", "item"], name="import_skips_of_item"),
+            # Of a path only what an index takes, whatever its letters.
+            models.Index("run_id", "reason", Collate(Left("path", 500), "C"), name="import_skips_of_reason"),
+        )
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.path}"

@@ -1,13 +1,10 @@
-"""The report of an import, for people and for programs."""
-
-from typing import Any
+"""The report of an import, for people."""
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metadata_import.records import Skip
 from metadata_import.statistics import ImportReport
 
 SHOWN_SKIPS_PER_REASON = 5
@@ -35,32 +32,6 @@ def print_report(report: ImportReport, console: Console) -> None:
     console.print(f"Done in {report.seconds:.1f} s{attempts}; {_ending(report)}.")
 
 
-def as_json(report: ImportReport) -> dict[str, Any]:
-    """Return the whole report, every skip included."""
-    return {
-        "mode": str(report.mode),
-        "dry_run": report.dry_run,
-        "attempts": report.attempts,
-        "storage_driver": report.storage_driver,
-        "root": report.root,
-        "started_at": report.started_at.isoformat(),
-        "finished_at": report.finished_at.isoformat(),
-        "seconds": round(report.seconds, 3),
-        "steps": {times.step: {"seconds": round(times.seconds, 3)} for times in report.steps},
-        "counts": {name: getattr(report.counts, name) for name in report.counts.__slots__},
-        "rates": report.rates,
-        "inserted_rows": report.inserted_rows,
-        "recent_repositories": report.recent_repositories,
-        "table_rows": report.table_rows,
-        "warnings": list(report.warnings),
-        "faults": report.faults,
-        "is_marked": report.is_marked,
-        "skips": {
-            reason: [_skip_as_json(skip) for skip in skips] for reason, skips in report.skips_by_reason().items()
-        },
-    }
-
-
 def _print_skips(report: ImportReport, console: Console) -> None:
     for reason, skips in report.skips_by_reason().items():
         console.print(Text(f"Left out, {reason}: {len(skips):,}", style="yellow"))
@@ -76,7 +47,3 @@ def _ending(report: ImportReport) -> str:
     if report.is_marked:
         return "the storage is marked as managed by a database"
     return "the storage is not marked as managed by a database"
-
-
-def _skip_as_json(skip: Skip) -> dict[str, str]:
-    return {"path": skip.path, "detail": skip.detail}

@@ -13,7 +13,7 @@ from metadata_import.models import ImportItem, ImportRun, ImportStatus
 from metadata_import.options import ImportOptions, Resume
 from metadata_import.records import FAULTS, SkipReason
 from metadata_import.refusals import AlreadyImportedError, NothingToResumeError
-from metadata_import.statistics import ImportKind, Step
+from metadata_import.statistics import ImportKind, ImportReport, Step, facts
 from metadata_import.storage.base import StorageDriver
 from metadata_import.store import Store
 
@@ -88,6 +88,12 @@ def end(run: ImportRun, status: ImportStatus, *, now: datetime, error: str = "")
     run.save()
 
 
+def keep_report(run: ImportRun, report: ImportReport) -> None:
+    """Note what an attempt came to."""
+    run.report = facts(report)
+    run.save(update_fields=["report"])
+
+
 def _find_open(runs: QuerySet[ImportRun], connection: BaseDatabaseWrapper, options: ImportOptions) -> ImportRun | None:
     """Return the open run, unless its tags are gone: then somebody emptied the tables, and the journal tells tales."""
     run = runs.filter(status__in=OPEN).order_by("-id").first()
@@ -108,6 +114,7 @@ def _refuse_imported(driver: StorageDriver, connection: BaseDatabaseWrapper, of_
 def _go_on(run: ImportRun, connection: BaseDatabaseWrapper, options: ImportOptions) -> Opened:
     run.attempts += 1
     run.status, run.ended_at, run.error, run.actor = ImportStatus.RUNNING, None, "", options.holder
+    run.report = None
     run.save(using=connection.alias)
     items = ImportItem.objects.using(connection.alias).filter(run_id=run.pk)
     has_tags = bool(items.aggregate(tags=Sum("tags"))["tags"])

@@ -1,11 +1,13 @@
 """What one import did, for its row in import_statistics and for its report."""
 
 import enum
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from metadata_import.records import FAULTS, Skip, SkipReason
+from metadata_import.records import FAULTS, Skip
 
 
 class Step(enum.StrEnum):
@@ -100,13 +102,14 @@ class ImportReport:
     dry_run: bool
     attempts: int
     started_at: datetime
-    finished_at: datetime
+    finished_at: datetime | None  # none while it runs
     seconds: float
     steps: tuple[StepTimes, ...]
     counts: Counts
     newly_counted: Counts
     inserted_rows: dict[str, int]  # by table
-    skips: tuple[Skip, ...]
+    skip_counts: Mapping[str, int]  # by reason
+    skips: tuple[Skip, ...] = ()
     recent_repositories: int = 0  # left alone, since an earlier run has them
     table_rows: dict[str, int] | None = None  # by table, where they were asked for
     warnings: tuple[str, ...] = ()
@@ -128,16 +131,64 @@ class ImportReport:
     def faults(self) -> int:
         """Return how many items were left out though they may be sound; all of them where no tag is left."""
         nothing_left = not (self.counts.tags or self.recent_repositories)
-        if self.mode is not Mode.COMMON_BLOBS and self.skips and nothing_left:
-            return len(self.skips)
-        return sum(skip.reason in FAULTS for skip in self.skips)
+        if self.mode is not Mode.COMMON_BLOBS and nothing_left:
+            return sum(self.skip_counts.values())
+        return sum(count for reason, count in self.skip_counts.items() if reason in FAULTS)
 
-    def skips_by_reason(self) -> dict[SkipReason, list[Skip]]:
+    def skips_by_reason(self) -> dict[str, list[Skip]]:
         """Return the skips in groups, the largest first."""
-        groups: dict[SkipReason, list[Skip]] = {}
+        groups: dict[str, list[Skip]] = {}
         for skip in self.skips:
             groups.setdefault(skip.reason, []).append(skip)
-        return dict(sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])))
+        return {reason: groups[reason] for reason, _ in largest_first(self.skip_counts)}
+
+
+def count_skips(skips: Iterable[Skip]) -> dict[str, int]:
+    """Return how many there are for each reason."""
+    return Counter(str(skip.reason) for skip in skips)
+
+
+def largest_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return reasons and their counts in the order in which they are shown."""
+    return sorted(counts.items(), key=lambda group: (-group[1], group[0]))
+
+
+def facts(report: ImportReport) -> dict[str, Any]:
+    """Return the report as JSON has it, but for the skips, which may be many."""
+    return {
+        "mode": str(report.mode),
+        "dry_run": report.dry_run,
+        "attempts": report.attempts,
+        "storage_driver": report.storage_driver,
+        "root": report.root,
+        "started_at": report.started_at.isoformat(),
+        "finished_at": report.finished_at.isoformat() if report.finished_at else None,
+        "seconds": round(report.seconds, 3),
+        "steps": {times.step: {"seconds": round(times.seconds, 3)} for times in report.steps},
+        "counts": asdict(report.counts),
+        "rates": report.rates,
+        "inserted_rows": report.inserted_rows,
+        "recent_repositories": report.recent_repositories,
+        "table_rows": report.table_rows,
+        "warnings": list(report.warnings),
+        "faults": report.faults,
+        "is_marked": report.is_marked,
+        "skip_counts": dict(largest_first(report.skip_counts)),
+    }
+
+
+def as_json(report: ImportReport) -> dict[str, Any]:
+    """Return the whole report, every skip included."""
+    skips = {
+        reason: [skip_as_json(skip.path, skip.detail) for skip in skips]
+        for reason, skips in report.skips_by_reason().items()
+    }
+    return {**facts(report), "skips": skips}
+
+
+def skip_as_json(path: str, detail: str) -> dict[str, str]:
+    """Return one skip as it stands below its reason."""
+    return {"path": path, "detail": detail}
 
 
 def statistics_row(report: ImportReport) -> dict[str, Any]:

@@ -4,20 +4,21 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from psycopg import errors
 
 from background_migrations import services as background_services
-from background_migrations.admin import dashboard
+from background_migrations.admin.dashboard import background_context
 from background_migrations.errors import TablesMissingError
-from metadata_import import services as import_services
+from metadata_import.admin.dashboard import import_context
 from registry_project.api.database import registry_connection
 from schema_migrations import services as schema_services
 
 BACKGROUND = "background_migrations.view_backgroundmigration"
 SCHEMA = "schema_migrations.view_schemamigration"
+IMPORTS = "metadata_import.view_importrun"
 CHARTS = (("chart-hour", "The last hour"), ("chart-day", "The last day"))
 IDLE_SECONDS = 15
 
@@ -30,14 +31,14 @@ def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def live(request: HttpRequest) -> HttpResponse:
     """Answer the part of the home page that is renewed while it is open."""
     state = _state(request)
-    if not (state["may_see_background"] or state["may_see_schema"]):
+    if not state["may_look"]:
         raise PermissionDenied
     return render(request, "registry/home_renewed.html", state)
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the menu: what the user may see."""
-    background, schema = request.user.has_perm(BACKGROUND), request.user.has_perm(SCHEMA)
+    background, schema, imports = map(request.user.has_perm, (BACKGROUND, SCHEMA, IMPORTS))
     people = request.user.has_perm("auth.view_user")
     migrations = "background_migrations_backgroundmigration"
     pages = [
@@ -45,6 +46,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         ("Background migrations", "conversion_path", f"{migrations}_changelist", background),
         ("Jobs", "list_alt", f"{migrations}job_changelist", background),
         ("Schema migrations", "schema", "schema_migrations_schemamigration_changelist", schema),
+        ("Imports", "place_item", "metadata_import_importrun_changelist", imports),
         ("Users", "person", "auth_user_changelist", people),
         ("Groups", "group", "auth_group_changelist", people),
     ]
@@ -55,31 +57,24 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def _state(request: HttpRequest) -> dict[str, Any]:
-    background, schema = request.user.has_perm(BACKGROUND), request.user.has_perm(SCHEMA)
-    state: dict[str, Any] = {"may_see_background": background, "may_see_schema": schema, "every": IDLE_SECONDS}
+    background, schema, imports = map(request.user.has_perm, (BACKGROUND, SCHEMA, IMPORTS))
+    state: dict[str, Any] = {"may_see_background": background, "may_see_schema": schema, "may_see_imports": imports}
+    state["may_look"] = background or schema or imports
+    state["every"] = IDLE_SECONDS
     if schema:
         state["schema"] = _schema()
+    if imports:
+        state |= import_context(connections["registry"])
     if background:
         try:
             background_services.check_database(registry_connection())
         except TablesMissingError as error:
             return {**state, "missing": str(error)}
-        state |= dashboard.background_context(registry_connection())
-    if background or schema:
-        state["last_import"] = _last_import()
+        shown = background_context(registry_connection())
+        state |= shown | {"every": min(shown["every"], state["every"])}
     return state
 
 
 def _schema() -> schema_services.Counts:
     own = settings.SCHEMA_OWNER == "self"
     return schema_services.counts(registry_connection(), own_database=own)
-
-
-def _last_import() -> dict[str, Any] | None:
-    connection = registry_connection()
-    try:
-        with connection.transaction():
-            imports = import_services.recorded_imports(connection)
-    except errors.UndefinedTable:
-        return None
-    return imports[-1] if imports else None

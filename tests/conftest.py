@@ -23,6 +23,7 @@ from schema_migrations.planner import Selection
 from tests.api_client import ApiClient
 from tests.e2e.tokens import TokenAuth
 from tests.fakes import RecordingReporter
+from tests.metadata_import.import_crowd import EMPTY_IMPORTS
 
 TEMPLATE = "registry_template"
 SEEDED_BACKGROUND_MIGRATIONS = sum(len(each.migration.queued_background_migrations) for each in load_migrations())
@@ -45,8 +46,7 @@ EMPTY_TABLES = f"""
     DELETE FROM registry_admin.background_migration_controls;
     DELETE FROM registry_admin.background_migration_events;
     DELETE FROM registry_admin.background_migration_job_progress;
-    TRUNCATE registry_admin.import_runs, registry_admin.import_items, registry_admin.import_batches,
-        registry_admin.import_skips, registry_admin.import_leases;
+    {EMPTY_IMPORTS};
     DELETE FROM media_types WHERE id NOT IN (SELECT id FROM media_types ORDER BY id LIMIT 103);
 """
 _numbers = itertools.count(1)

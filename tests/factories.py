@@ -1,5 +1,6 @@
 """Builders of rows for tests. Those of background migrations build what a worker would have written."""
 
+import datetime
 import uuid
 
 import factory
@@ -8,6 +9,7 @@ from django.utils import timezone
 
 from background_migrations.models import BackgroundMigration, BackgroundMigrationJob, Control, Event, JobProgress
 from background_migrations.status import FailureErrorCode, Status
+from metadata_import.models import ImportItem, ImportLease, ImportRun, ImportSkip, ImportStatus
 
 
 class UserFactory(factory.django.DjangoModelFactory):
@@ -134,3 +136,62 @@ class EventFactory(_RegistryFactory):
     old_status = int(Status.ACTIVE)
     new_status = int(Status.PAUSED)
     reason = "paused by hand"
+
+
+class ImportRunFactory(_RegistryFactory):
+    """A whole import at work on its repositories; nobody is at it without a lease."""
+
+    class Meta:
+        model = ImportRun
+
+    class Params:
+        ended = factory.Trait(
+            status=ImportStatus.FINISHED,
+            ended_at=factory.LazyFunction(timezone.now),
+            repositories_finished_at=factory.LazyFunction(timezone.now),
+        )
+
+    storage_driver = "filesystem"
+    root = "/srv/registry"
+    mode = "full"
+    actor = "somebody@host, process 7"
+    started_at = factory.LazyFunction(lambda: timezone.now() - datetime.timedelta(minutes=10))
+    repositories_started_at = factory.SelfAttribute("started_at")
+
+
+class ImportLeaseFactory(_RegistryFactory):
+    """The lease of the one who is at it."""
+
+    class Meta:
+        model = ImportLease
+
+    name = "import"
+    token = factory.LazyFunction(uuid.uuid4)
+    holder = "somebody@host, process 7"
+    taken_at = factory.LazyFunction(lambda: timezone.now() - datetime.timedelta(minutes=10))
+    seen_at = factory.LazyFunction(timezone.now)
+
+
+class ImportItemFactory(_RegistryFactory):
+    """A repository that is done."""
+
+    class Meta:
+        model = ImportItem
+
+    kind = "repository"
+    name = factory.Sequence(lambda number: f"group/project{number}")
+    finished_at = factory.LazyFunction(timezone.now)
+    tags = 3
+    manifests = 2
+
+
+class ImportSkipFactory(_RegistryFactory):
+    """A tag without its link."""
+
+    class Meta:
+        model = ImportSkip
+
+    kind = "repository"
+    item = "group/project"
+    reason = "tag_link_missing"
+    path = factory.Sequence(lambda number: f"docker/registry/v2/repositories/group/project/{number:05}")

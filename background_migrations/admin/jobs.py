@@ -10,9 +10,9 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
-from unfold.paginator import InfinitePaginator
 
 from background_migrations import reports, wiring
+from background_migrations.admin.asking import UncountedPaginator
 from background_migrations.admin.rows import migration_url, state_badge
 from background_migrations.models import BackgroundMigrationJob, Event
 from background_migrations.printing import failure
@@ -32,7 +32,7 @@ class JobAdmin(ModelAdmin):
     list_select_related = ("background_migration",)
     ordering = ("-id",)
     sortable_by = ()
-    paginator = InfinitePaginator  # a COUNT(*) of all jobs would take longer than the page
+    paginator = UncountedPaginator  # a COUNT(*) of all jobs would take longer than the page
     show_full_result_count = False
     search_fields = ("=background_migration__name", "=id")
     search_help_text = "The whole name of a migration, or a job's number"

@@ -8,7 +8,7 @@ import structlog
 from django.contrib import admin, messages
 from django.contrib.admin.filters import AllValuesFieldListFilter
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import Count, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -16,13 +16,13 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
 from background_migrations import reports, wiring
 from background_migrations.admin import detail
+from background_migrations.admin.asking import ids_of, way_back
 from background_migrations.admin.rows import Row, pace
 from background_migrations.admin.verbs import VERBS, Verb
 from background_migrations.errors import BackgroundMigrationError, UnknownMigrationError
@@ -101,11 +101,18 @@ class MigrationAdmin(ModelAdmin):
         answer: HttpResponse = super().changelist_view(request, context)
         return answer
 
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Answer an action; Django would take what is selected as it comes."""
+        selected = request.POST.getlist("_selected_action")
+        if len(ids_of(selected)) < len(selected):
+            raise BadRequest("What is selected is no migration.")
+        answer: HttpResponse | None = super().response_action(request, queryset)
+        return answer
+
     def rows_view(self, request: HttpRequest) -> HttpResponse:
         """Answer the moving cells of the lines that a page shows."""
         self._require(request, "view")
-        ids = [int(text) for text in request.GET.get("ids", "").split(",") if text.isdecimal()]
-        found = _reports_of(ids[: self.list_per_page])
+        found = _reports_of(ids_of(request.GET.get("ids", "").split(","))[: self.list_per_page])
         lines = [Row(report) for report in found]
         return render(request, "background_migrations/rows.html", {"rows": lines, "every": pace(found)})
 
@@ -185,11 +192,11 @@ class MigrationAdmin(ModelAdmin):
         self._require(request, "operate")
         if verb not in VERBS:
             raise Http404(f"There is no action {verb!r}.")
-        ids = [int(text) for text in request.POST.getlist("_selected_action") if text.isdecimal()]
+        ids = ids_of(request.POST.getlist("_selected_action"))
         if "confirmed" not in request.POST:
             return self.ask(request, VERBS[verb], ids=ids)
         self._act(request, VERBS[verb], ids)
-        return HttpResponseRedirect(_way_back(request))
+        return HttpResponseRedirect(way_back(request, otherwise=reverse(f"{HERE}_changelist")))
 
     def ask(self, request: HttpRequest, verb: Verb, *, ids: Sequence[int]) -> HttpResponse:
         """Say what would happen to which migration, and to which it cannot."""
@@ -201,7 +208,7 @@ class MigrationAdmin(ModelAdmin):
             "verb": verb,
             "rows": [Row(each) for each in found if not verb.refusal(each)],
             "refused": refused,
-            "next": _way_back(request),
+            "next": way_back(request, otherwise=reverse(f"{HERE}_changelist")),
         }
         return TemplateResponse(request, CONFIRMATION, context)
 
@@ -275,11 +282,3 @@ def _report_of(object_id: str) -> reports.MigrationReport:
         return reports.migration_report(wiring.kept_connection(), int(object_id), defaults=wiring.defaults())
     except (UnknownMigrationError, ValueError, psycopg.DataError) as error:
         raise Http404(str(error)) from error
-
-
-def _way_back(request: HttpRequest) -> str:
-    """Return the page that the user came from, or the list."""
-    wanted = request.POST.get("next", "")
-    if url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
-        return wanted
-    return reverse(f"{HERE}_changelist")

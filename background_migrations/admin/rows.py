@@ -34,6 +34,16 @@ class Row:
         return migration_url(self.report.id)
 
     @property
+    def name(self) -> str:
+        """Its name."""
+        return self.report.name
+
+    @property
+    def number(self) -> float | None:
+        """How far it is, in percent, if anybody knows."""
+        return self.report.progress.percent
+
+    @property
     def percent(self) -> str:
         """How far it is, in text."""
         return printing.percent(self.report) or "unknown"

@@ -1,5 +1,6 @@
 """The admin site in a real browser, over a database at which a real worker works."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,11 +19,14 @@ from tests.background_migrations.worker_process import start as start_worker
 from tests.conftest import Database
 from tests.e2e.browsing import PASSWORD, Tab, browser, tab
 from tests.e2e.site import Site, served
+from tests.metadata_import.import_crowd import EMPTY_IMPORTS, make_imports
+from tests.metadata_import.trees import Tree
 from tests.waiting import until
 
 pytestmark = pytest.mark.browser
 
 MIGRATIONS, JOBS = (f"admin/background_migrations/backgroundmigration{kind}/" for kind in ("", "job"))
+IMPORTS = "admin/metadata_import/importrun/"
 SCHEMA = "admin/schema_migrations/schemamigration/"
 ROWS = 4_000
 MAKE_STAFF = f"""
@@ -62,6 +66,7 @@ def scene(server) -> Iterator[Bench]:
     database = Database(url_of(server))
     with database.connect() as connection:
         connection.execute(EMPTY)
+        connection.execute(EMPTY_IMPORTS)
         connection.execute(TABLE)
         bench = Bench(database, connection)
         bench.fill(ROWS)
@@ -171,6 +176,24 @@ def test_selected_lines_are_paused_together_by_the_keyboard(scene, administrator
     assert scene.rows(paused) == [(2,)]
 
 
+def test_an_import_appears_by_itself_and_its_report_is_the_one_that_was_printed(
+    scene, site, administrator, registry_tree
+):
+    for number in range(3):
+        Tree(registry_tree).tag_link("base", f"broken{number}").parent.mkdir(parents=True)
+    page = administrator.page
+    administrator.open(IMPORTS)
+    command = [sys.executable, "manage.py", "database", "import", str(registry_tree), "--json"]
+    environment = {**os.environ, "DATABASE_URL": scene.database.url}
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
+    expect(page.locator("#rm-live .rm-badge").first).to_contain_text("finished")
+    page.click("#rm-live a.rm-name")
+    expect(page.locator("#skips-title")).to_contain_text("Left out: 3")
+    with page.expect_download() as download:
+        page.click("#report")
+    assert json.loads(download.value.path().read_bytes()) == json.loads(printed)
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 def test_every_page_fits_and_is_accessible(chromium, site, scene, width, scheme):
     migration = scene.queue()
@@ -178,8 +201,10 @@ def test_every_page_fits_and_is_accessible(chromium, site, scene, width, scheme)
     with working(scene):
         until(lambda: scene.hits() == {1: ROWS})
     ((job,),) = scene.rows("SELECT min(id) FROM batched_background_migration_jobs")
+    run = make_imports(scene.connection, runs=3, items=20, skips=40)
     first = f"{SCHEMA}20210503145024_create_top_level_namespaces_table/change/"
     pages = ["admin/", MIGRATIONS, f"{MIGRATIONS}{migration}/change/", JOBS, f"{JOBS}{job}/change/", SCHEMA, first]
+    pages += [IMPORTS, *(f"{IMPORTS}{each}/change/" for each in (run, run - 1))]
     with logged_in(chromium, site, "administrator", width=width, scheme=scheme) as opened:
         for path in pages:
             opened.open(path)

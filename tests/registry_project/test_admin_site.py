@@ -3,10 +3,21 @@
 import pytest
 from django.db import connections
 
-from background_migrations.models import BackgroundMigration
+from background_migrations import wiring
+from background_migrations.models import BackgroundMigration, JobProgress
+from background_migrations.sessions import PURPOSE
 from background_migrations.status import Status
-from tests.factories import BackgroundMigrationFactory, ControlFactory, EventFactory, JobProgressFactory
+from tests.factories import (
+    BackgroundMigrationFactory,
+    ControlFactory,
+    EventFactory,
+    ImportItemFactory,
+    ImportLeaseFactory,
+    ImportRunFactory,
+    JobProgressFactory,
+)
 from tests.staff import client_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(databases=["default", "registry"])
 
@@ -66,6 +77,21 @@ def test_who_works_and_what_is_held_up_is_shown(viewer):
     assert "vacuum is at work" in answer.content.decode()
 
 
+def test_a_worker_that_waits_for_work_is_seen_until_it_goes(viewer):
+    def seen() -> list[str]:
+        with connections["registry"].cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # one transaction sees one state of the sessions
+        return viewer.get(HOME).context["workers"]
+
+    name = wiring.process_name()
+    with wiring.connectors(f"{PURPOSE} {name}")["registry"]():
+        assert seen() == [name]
+        JobProgressFactory(worker=name)
+        assert seen() == [name]
+    JobProgress.objects.all().delete()
+    until(lambda: seen() == [])
+
+
 def test_charts_cover_the_last_hour_and_the_last_day(viewer):
     JobProgressFactory.create_batch(3, rows=600, worker="host:7")
     context = viewer.get(HOME).context
@@ -95,7 +121,8 @@ def test_without_anything_the_page_says_what_comes_next(viewer):
     assert "database import PATH" in page
 
 
-def test_the_last_import_is_shown(viewer):
+def test_an_import_of_gitlabs_registry_is_shown_where_it_is_the_last(viewer):
+    ImportRunFactory(ended=True)
     with connections["registry"].cursor() as cursor:
         cursor.execute(
             "INSERT INTO import_statistics (started_at, repositories_count, tags_count) VALUES (now(), 5, 4321)"
@@ -103,13 +130,34 @@ def test_the_last_import_is_shown(viewer):
     assert "4321 tags" in viewer.get(HOME).content.decode()
 
 
-@pytest.mark.parametrize("table", ["batched_background_migrations", "import_statistics"])
+def test_a_running_import_says_how_far_it_is_and_leads_to_its_page(viewer):
+    run = ImportRunFactory()
+    ImportLeaseFactory()
+    ImportItemFactory.create_batch(4, run_id=run.pk, tags=1_000)
+    ImportItemFactory(run_id=run.pk, finished_at=None)
+    page = viewer.get(LIVE).content.decode()
+    assert f"/admin/metadata_import/importrun/{run.pk}/change/" in page
+    assert "68.0 %" in page
+    assert "tags/s" in page
+    assert "every 3s" in page
+
+
+@pytest.mark.parametrize("table", ["batched_background_migrations", "import_statistics", "registry_admin.import_runs"])
 def test_a_database_that_lacks_tables_is_told_how_to_get_them(viewer, table):
     with connections["registry"].cursor() as cursor:
         cursor.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
     answer = viewer.get(HOME)
     assert answer.status_code == 200
-    assert ("migrate up" in answer.content.decode()) is (table != "import_statistics")
+    assert ("migrate up" in answer.content.decode()) is (table == "batched_background_migrations")
+
+
+@pytest.mark.parametrize("page", ["backgroundmigration/", "backgroundmigrationjob/"])
+def test_other_pages_tell_it_too(viewer, page):
+    with connections["registry"].cursor() as cursor:
+        cursor.execute("ALTER TABLE batched_background_migrations RENAME TO elsewhere")
+    answer = viewer.get(f"/admin/background_migrations/{page}")
+    assert answer.status_code == 503
+    assert "python manage.py migrate" in answer.content.decode()
 
 
 def test_who_may_not_look_is_told_whom_to_ask(db):

@@ -72,7 +72,7 @@ def test_three_groups_are_ready():
     permissions = {
         group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()
     }
-    looking = {"view_backgroundmigration", "view_backgroundmigrationjob", "view_schemamigration"}
+    looking = {"view_backgroundmigration", "view_backgroundmigrationjob", "view_importrun", "view_schemamigration"}
     operating = looking | {"operate_backgroundmigration"}
     assert permissions == {
         "Viewer": looking,

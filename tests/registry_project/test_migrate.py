@@ -330,7 +330,8 @@ def test_showmigrations_lists_each_app_where_its_tables_are(both):
     assert "[X] 0001_initial" in default
     assert "background_migrations" not in default
     assert registry == (
-        "background_migrations\n [ ] 0001_initial\n [ ] 0002_pages\nmetadata_import\n [ ] 0001_initial\n"
+        "background_migrations\n [ ] 0001_initial\n [ ] 0002_pages\n"
+        "metadata_import\n [ ] 0001_initial\n [ ] 0002_report_and_reasons\n"
     )
     run("migrate", "--database", "registry")
     out, _ = run("showmigrations", "background_migrations", "sessions")

@@ -98,3 +98,13 @@ def test_a_link_does_nothing(operator, verb):
 
 def test_what_nobody_can_do_is_not_found(operator):
     assert act(operator, "destroy", BackgroundMigrationFactory()).status_code == 404
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "9" * 5_000, "٣", "-1", "x", "\x00"])
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_number_of_no_migration_does_nothing_and_keeps_no_other_from_it(operator, number, confirmed):
+    migration = BackgroundMigrationFactory(running=True)
+    data = {"_selected_action": [number, migration.pk], **({"confirmed": "yes"} if confirmed else {})}
+    assert operator.post(f"{HERE}act/pause/", data).status_code == (302 if confirmed else 200)
+    assert status_of(migration) is (Status.PAUSED if confirmed else Status.RUNNING)
+    assert operator.post(HERE, {"action": "pause", "_selected_action": [number]}).status_code < 500

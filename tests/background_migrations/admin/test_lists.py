@@ -102,8 +102,8 @@ def test_jobs_are_found_by_migration_status_and_number(viewer):
 
 OWN = 4  # session, user, and permissions of the user and of its groups
 PAGES = {
-    "/admin/": 12,
-    "/admin/live/": 12,
+    "/admin/": 14,
+    "/admin/live/": 14,
     MIGRATIONS: 7,
     f"{MIGRATIONS}?status__exact=3&q=crowd": 7,
     f"{MIGRATIONS}rows/?ids={{migration}}": 2,
@@ -134,3 +134,35 @@ def test_no_page_takes_more_statements_for_more_rows(viewer, connection):
         assert len(own) <= OWN, path
         if path.startswith(JOBS) and "change" not in path:
             assert not any("COUNT(" in query["sql"] for query in queries)
+
+
+HOSTILE = ["9" * 30, "9" * 5_000, "-1", "x", "\x00", "٣"]
+SPOTS = [
+    (f"{MIGRATIONS}rows/", "ids"),
+    (MIGRATIONS, "p"),
+    (MIGRATIONS, "q"),
+    (MIGRATIONS, "status__exact"),
+    (MIGRATIONS, "table_name"),
+    (MIGRATIONS, "id__in"),
+    (JOBS, "p"),
+    (JOBS, "q"),
+    (JOBS, "status__exact"),
+    (JOBS, "failure_error_code__exact"),
+    (JOBS, "background_migration__id__exact"),
+    ("/admin/schema_migrations/schemamigration/", "q"),
+    ("/admin/schema_migrations/schemamigration/", "kind"),
+]
+
+
+@pytest.mark.parametrize(("page", "name"), SPOTS)
+def test_no_value_in_an_address_is_an_error_of_the_server(viewer, page, name):
+    for value in HOSTILE:
+        assert viewer.get(page, {name: value}, follow=True).status_code < 500, value
+
+
+@pytest.mark.parametrize(("jobs", "more"), [(49, False), (50, False), (51, True)])
+def test_there_is_a_next_page_of_jobs_where_there_are_more(viewer, jobs, more):
+    migration = BackgroundMigrationFactory()
+    BackgroundMigrationJobFactory.create_batch(jobs, background_migration=migration)
+    page = text_of(viewer.get(JOBS, {"background_migration__id__exact": migration.id}))
+    assert ("p=2" in page) is more
