@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import obstore
+import psycopg
 from obstore.store import S3Store
 
 from bench.measures import Measure, arguments, report
@@ -41,6 +42,12 @@ DEPENDENT_ROUNDS = 22
 PIPELINE_LIMIT = 2.0
 SEQUENTIAL_LIMIT = 50.0
 MEMORY_LIMIT_MB = 300.0
+# Work that waits: few reads in flight, and each of them for long.
+SHARED_REPOSITORIES = 8
+SHARED_LATENCY_MS = 100.0
+SHARED_IN_FLIGHT = 8
+WORKERS = 4
+WORKERS_LIMIT = 3.0
 BUCKET = "bench"
 
 Request = tuple[str, str]
@@ -55,15 +62,22 @@ def main() -> int:
     options = parser.parse_args()
     tree = RegistryTree(options.directory / f"objects-{REPOSITORIES}", repositories=REPOSITORIES)
     tree.build()
+    shared = RegistryTree(options.directory / f"objects-{SHARED_REPOSITORIES}", repositories=SHARED_REPOSITORIES)
+    shared.build()
     with migrated_server() as server, _bucket(tree.root, options.latency) as port:
         databases = Databases(url_of(server))
         imports, replays = [], []
         for number in range(options.rounds):
+            _forget_marks(port)
             _requests(port)
-            imports.append(_import(port, databases.fresh(f"objects_{number}")))
+            url = databases.fresh(f"objects_{number}")
+            imports.append(_import(_environment(port, url, in_flight=IN_FLIGHT)))
             asked = _requests(port)
             replays.append(_replay(port, asked))
         sequential = _sequential(port, tree)
+        with _bucket(shared.root, SHARED_LATENCY_MS) as shared_port:
+            alone = _distributed(shared_port, databases.fresh("alone"), workers=1)
+            together = _distributed(shared_port, databases.fresh("together"), workers=WORKERS)
     seconds = statistics.median(imports)
     bound = DEPENDENT_ROUNDS * options.latency / 1000 + statistics.median(replays)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -76,6 +90,8 @@ def main() -> int:
             Measure(f"the same requests, {IN_FLIGHT} in flight", statistics.median(replays), "s"),
             Measure("import over dependent rounds and requests", seconds, "s", PIPELINE_LIMIT, seconds / bound),
             Measure("sequential reader", sequential, "s", SEQUENTIAL_LIMIT, sequential / seconds, at_least=True),
+            Measure(f"one worker, {SHARED_LATENCY_MS:.0f} ms, {SHARED_IN_FLIGHT} in flight", alone, "s"),
+            Measure(f"{WORKERS} workers", together, "s", WORKERS_LIMIT, alone / together, at_least=True),
             Measure("peak memory of one process", peak, "MB", limit=1.0, ratio=peak / MEMORY_LIMIT_MB),
         ],
         as_json=options.json,
@@ -100,15 +116,46 @@ def _bucket(root: Path, milliseconds: float) -> Iterator[int]:
         process.wait()
 
 
-def _import(port: int, url: str) -> float:
+def _environment(port: int, url: str, *, in_flight: int) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "RAILS_", "AWS_"))}
     storage = {"BUCKET": BUCKET, "REGIONENDPOINT": f"http://127.0.0.1:{port}", "ACCESSKEY": "a", "SECRETKEY": "b"}
     environment = own | {f"REGISTRY_STORAGE_S3_{key}": value for key, value in storage.items()}
     environment |= {"DATABASE_URL": url, "SECRET_KEY": "only-for-measurements"}
-    environment["REGISTRY_IMPORT_READS_IN_FLIGHT"] = str(IN_FLIGHT)
-    command = [sys.executable, "manage.py", "database", "import", "--json"]
+    return environment | {"REGISTRY_IMPORT_READS_IN_FLIGHT": str(in_flight)}
+
+
+def _import(environment: dict[str, str], *options: str) -> float:
+    command = [sys.executable, "manage.py", "database", "import", "--json", *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return float(json.loads(done.stdout)["seconds"])
+
+
+def _distributed(port: int, url: str, *, workers: int) -> float:
+    """Return the seconds that so many workers take, each with one task at a time."""
+    environment = _environment(port, url, in_flight=SHARED_IN_FLIGHT)
+    command = [sys.executable, "manage.py", "procrastinate", "worker", "--concurrency", "1"]
+    _forget_marks(port)
+    running = [subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for _ in range(workers)]
+    try:
+        _wait_for_workers(url, workers)
+        return _import(environment, "--distributed", "--wait")
+    finally:
+        for worker in running:
+            worker.kill()
+            worker.wait()
+
+
+def _wait_for_workers(url: str, count: int) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute("SELECT count(*) FROM procrastinate_workers").fetchone() != (count,):
+            time.sleep(0.1)
+
+
+def _forget_marks(port: int) -> None:
+    """Delete the mark that the storage is managed by a database, which the import before has left."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    _get(connection, "DELETE", "docker/registry/lockfiles/database-in-use")
+    connection.close()
 
 
 def _requests(port: int) -> list[Request]:
