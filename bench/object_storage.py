@@ -74,13 +74,13 @@ def main() -> int:
             imports.append(_import(_environment(port, url, in_flight=IN_FLIGHT)))
             asked = _requests(port)
             replays.append(_replay(port, asked))
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the servers have not ended yet
         sequential = _sequential(port, tree)
         with _bucket(shared.root, SHARED_LATENCY_MS) as shared_port:
             alone = _distributed(shared_port, databases.fresh("alone"), workers=1)
             together = _distributed(shared_port, databases.fresh("together"), workers=WORKERS)
     seconds = statistics.median(imports)
     bound = DEPENDENT_ROUNDS * options.latency / 1000 + statistics.median(replays)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     images = REPOSITORIES * TAGS
     return report(
         [

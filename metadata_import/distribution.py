@@ -17,6 +17,7 @@ from metadata_import.statistics import ImportKind
 LOOK_SECONDS = 1.0
 # How often to see whether the queue still has tasks, in looks: it may hold a million.
 LOOKS_PER_CARE = 5
+LOOKS_PER_REMINDER = 60
 # Tasks that come back undone and without an error so often are not going to be done.
 HAND_OUTS = 5
 
@@ -31,6 +32,9 @@ class TaskQueue(Protocol):
 
     def has_tasks(self, *, token: uuid.UUID) -> bool:
         """Tell whether some of them wait or are worked on."""
+
+    def has_workers(self) -> bool:
+        """Tell whether somebody is there to take tasks."""
 
 
 class Distribution:
@@ -47,26 +51,37 @@ class Distribution:
         Raises TaskFailedError for the first that cannot be done, and LeaseLostError when another import took over.
         """
         self._hand_out(kind, names)
-        looks, handed_out, done_before = 0, 1, -1
+        looks, hand_outs, done_before = 0, 1, -1
         while True:
             done, total = self._journal.count_items(kind)
             on_look(done)
             if done == total:
                 return
-            if error := self._journal.error(kind):
-                raise TaskFailedError(error)
-            if not self._journal.holds_lease():
-                raise LeaseLostError
+            self._refuse_to_go_on(kind)
             looks += 1
             if looks % LOOKS_PER_CARE == 0:
-                if not self._queue.has_tasks(token=self._journal.token):
-                    handed_out = handed_out + 1 if done == done_before else 1
-                    if handed_out > HAND_OUTS:
-                        raise TaskFailedError("tasks end without having done anything; see the workers' logs.")
-                    log.warning("tasks are handed out again", left=total - done)
-                    self._hand_out(kind, self._journal.pending(kind))
+                hand_outs = hand_outs if done == done_before else 0
+                hand_outs += self._care(kind, hand_outs)
                 done_before = done
+            if looks % LOOKS_PER_REMINDER == LOOKS_PER_CARE and not self._queue.has_workers():
+                log.warning("no worker takes tasks; on any machine: python manage.py procrastinate worker")
             self._sleep(LOOK_SECONDS)
+
+    def _refuse_to_go_on(self, kind: ImportKind) -> None:
+        if error := self._journal.error(kind):
+            raise TaskFailedError(error)
+        if not self._journal.holds_lease():
+            raise LeaseLostError
+
+    def _care(self, kind: ImportKind, hand_outs: int) -> bool:
+        """Hand out again what is not done, if no task for it is left."""
+        if self._queue.has_tasks(token=self._journal.token):
+            return False
+        if hand_outs >= HAND_OUTS:
+            raise TaskFailedError("tasks end without having done anything; see the workers' logs.")
+        log.warning("tasks are handed out again")
+        self._hand_out(kind, self._journal.pending(kind))
+        return True
 
     def _hand_out(self, kind: ImportKind, names: Sequence[str]) -> None:
         self._queue.hand_out(kind, names, run_id=self._run_id, token=self._journal.token)

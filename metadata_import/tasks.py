@@ -21,7 +21,7 @@ from django.db import connections
 from django.utils import timezone
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import AlreadyEnqueued
 
 from metadata_import.errors import LeaseLostError, MetadataImportError, OtherStorageError
@@ -73,6 +73,11 @@ class ImportTasks:
         """Tell whether some of them wait or are worked on."""
         unfinished = ProcrastinateJob.objects.filter(queue_name=QUEUE, status__in=UNFINISHED)
         return bool(unfinished.filter(args__token=str(token)).exists())
+
+    def has_workers(self) -> bool:
+        """Tell whether a worker has given a sign of life of late."""
+        since = timezone.now() - timedelta(seconds=self.options.grace_seconds)
+        return bool(ProcrastinateWorker.objects.filter(last_heartbeat__gt=since).exists())
 
 
 def hand_over(options: ImportOptions, *, path: str) -> int:

@@ -5,11 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from django.db import connections
 
-from metadata_import import foresight, layout, presence, reader
+from metadata_import import foresight, importer, layout, presence, reader
 from metadata_import.storage.base import StorageDriver
 from metadata_import.storage.filesystem import FilesystemDriver
 from metadata_import.verifier import verify
@@ -67,11 +68,11 @@ def copy(servers, tmp_path_factory) -> Copy:
     return Copy(tree, bucket, open_bucket)
 
 
-def outcome_of(driver: StorageDriver) -> tuple[dict, set]:
+def outcome_of(driver: StorageDriver, **options: Any) -> tuple[dict, set]:
     """Import a storage into empty tables; return what is in them and what was left out."""
     with connections["registry"].cursor() as cursor:
         cursor.execute(EMPTY_TABLES)
-    report = import_tree(Path(), driver=driver, reads_in_flight=READS_IN_FLIGHT)
+    report = import_tree(Path(), driver=driver, reads_in_flight=READS_IN_FLIGHT, **options)
     driver.delete(layout.DATABASE_LOCK)
     return registry_rows(), {(skip.reason, skip.path) for skip in report.skips}
 
@@ -136,3 +137,9 @@ def test_a_far_and_unreliable_storage_gives_the_same_rows(copy, weather):
         assert 1 < proxy.most_at_once <= READS_IN_FLIGHT + reader.REMOTE_PARTS
         assert bool(proxy.cut) == ("resets" in weather)
         assert bool(proxy.refused) == ("refusals" in weather)
+
+
+def test_processes_share_an_object_storage(copy, monkeypatch):
+    monkeypatch.setattr(importer, "ITEMS_PER_PROCESS", 2)
+    expected = outcome_of(FilesystemDriver(copy.tree.root))
+    assert outcome_of(copy.open_bucket(bucket=copy.bucket), concurrency=2) == expected
