@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from registry_project import environment as env
+from registry_project import registry_config
 from registry_project.logs import to_record
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -47,6 +48,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "axes",
+    "procrastinate.contrib.django",
     "schema_migrations",
     "background_migrations",
     "metadata_import",
@@ -219,14 +221,13 @@ _DATABASE_DEFAULTS = {
     # A cursor held by the server outlives a transaction, which a transaction pooler does not allow.
     "DISABLE_SERVER_SIDE_CURSORS": True,
 }
+REGISTRY_CONFIG = registry_config.read(os.environ)
+_REGISTRY_DATABASE = env.registry_database("REGISTRY_DATABASE_URL", REGISTRY_CONFIG.as_django())
 DATABASES = {
     "default": {**_DATABASE_DEFAULTS, **env.database("DATABASE_URL")},
-    "registry": {**_DATABASE_DEFAULTS, **env.database("REGISTRY_DATABASE_URL", fallbacks=["DATABASE_URL"])},
+    "registry": {**_DATABASE_DEFAULTS, **_REGISTRY_DATABASE},
     # Read and written by background migrations alone; Django's migrations never run there.
-    "rails": {
-        **_DATABASE_DEFAULTS,
-        **env.database("RAILS_DATABASE_URL", fallbacks=["REGISTRY_DATABASE_URL", "DATABASE_URL"]),
-    },
+    "rails": {**_DATABASE_DEFAULTS, **env.database_or("RAILS_DATABASE_URL", _REGISTRY_DATABASE)},
 }
 # Without these a server that vanished, with its machine or behind a firewall, is waited for for hours.
 _NOTICE_A_DEAD_SERVER = {
@@ -280,8 +281,18 @@ REGISTRY_API_CONCURRENCY = env.positive("REGISTRY_API_CONCURRENCY", default=10)
 # --- Import -----------------------------------------------------------------------------------------------------
 
 IMPORT_CONCURRENCY = env.positive("REGISTRY_IMPORT_CONCURRENCY", default=min(4, os.cpu_count() or 1))
-IMPORT_READS_IN_FLIGHT = env.positive("REGISTRY_IMPORT_READS_IN_FLIGHT", default=8)
+IMPORT_READS_IN_FLIGHT = env.count("REGISTRY_IMPORT_READS_IN_FLIGHT", default=0)
 IMPORT_GRACE_SECONDS = env.seconds("REGISTRY_IMPORT_GRACE", default=30.0)
+
+# Tasks of an import that many machines share; their tables are in `default`.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
+PROCRASTINATE_IMPORT_PATHS = ["metadata_import.tasks"]
+PROCRASTINATE_WORKER_DEFAULTS = {
+    "concurrency": env.positive("REGISTRY_IMPORT_TASKS", default=4),
+    "delete_jobs": "successful",
+    "update_heartbeat_interval": IMPORT_GRACE_SECONDS / 4,
+    "stalled_worker_timeout": IMPORT_GRACE_SECONDS,
+}
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
@@ -292,6 +303,7 @@ SECRETS = [
     SECRET_KEY,
     REGISTRY_API_SIGNING_KEY,
     *(str(_database.get("PASSWORD") or "") for _database in DATABASES.values()),
+    *REGISTRY_CONFIG.secrets(),
 ]
 LOG_LEVEL = env.log_level("LOG_LEVEL", default="WARNING")
 LOG_LINES: dict[str, Any] = {"()": "registry_project.logs.Lines", "form": LOG_FORMAT, "secrets": SECRETS}
