@@ -49,6 +49,7 @@ bench: .venv/dev.stamp ## measure, each program beside its limit
 	$(RUN) -m bench.bbm
 	$(RUN) -m bench.api
 	$(RUN) -m bench.import
+	$(RUN) -m bench.object_storage
 	$(RUN) -m bench.fuzz_import --trees 200
 	$(RUN) -m bench.admin
 	$(RUN) -m bench.torment --seconds 60

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from structlog.contextvars import bind_contextvars
 
-from registry_project import demo
+from registry_project import demo, registry_config
 from registry_project.logs import new_correlation_id
 
 EXIT_INTERRUPTED = 130
@@ -28,6 +28,9 @@ def main() -> int:
     bind_contextvars(correlation_id=new_correlation_id())
     _mend_streams()
     try:
+        sys.argv[1:], config = registry_config.take_option(sys.argv[1:])
+        if config:
+            os.environ[registry_config.PATH_VARIABLE] = config
         demo.prepare_environment(sys.argv[1:])
         execute_from_command_line(sys.argv)
         sys.stdout.flush()

@@ -15,19 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from bench.import_limits import PlainReader, copy_rows
 from bench.measures import Measure, arguments, report
 from bench.registry_tree import REPOSITORIES, TAGS, RegistryTree
-from bench.servers import migrated_server, url_of
+from bench.servers import Databases, migrated_server, url_of
 
 ROUNDS = 3
 ONE_PROCESS_LIMIT = 1.5
 TWO_PROCESSES_LIMIT = 1.0
 STEP_LIMIT = 2.0
 MEMORY_LIMIT_MB = 300.0
-TEMPLATE = "bench_template"
 COUNT_STATEMENTS = "bench.import_statements"
 
 Figures = dict[str, float]
@@ -43,36 +40,14 @@ def main() -> int:
     tree = RegistryTree(options.directory / f"scale-{options.scale}", repositories=REPOSITORIES * options.scale)
     tree.build()
     with migrated_server() as server:
-        databases = _Databases(url_of(server))
+        databases = Databases(url_of(server))
         rounds = [_round(tree, databases) for _ in range(options.rounds)]
         statements = _count_statements(tree, databases)
     median = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
     return report(_measures(median, tree, statements), as_json=options.json)
 
 
-class _Databases:
-    """Copies of an empty, migrated database."""
-
-    def __init__(self, url: str) -> None:
-        self._server = url.rpartition("/")[0]
-        self._run(f"CREATE DATABASE {TEMPLATE} TEMPLATE {url.rpartition('/')[2]}")
-
-    def fresh(self, name: str) -> str:
-        """Make a database of this name anew and return its address."""
-        self._run(
-            f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
-            f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy",
-            "CHECKPOINT",
-        )
-        return f"{self._server}/{name}"
-
-    def _run(self, *statements: str) -> None:
-        with psycopg.connect(f"{self._server}/postgres", autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-
-def _round(tree: RegistryTree, databases: _Databases) -> Figures:
+def _round(tree: RegistryTree, databases: Databases) -> Figures:
     plain = PlainReader(tree.root)
     for read in (plain.read_repositories, plain.read_blobs):
         read()  # the first to come pays for a cold cache
@@ -92,7 +67,7 @@ def _round(tree: RegistryTree, databases: _Databases) -> Figures:
     return figures
 
 
-def _copies(source: str, databases: _Databases) -> dict[str, Callable[[], float]]:
+def _copies(source: str, databases: Databases) -> dict[str, Callable[[], float]]:
     def into_fresh(**options: Any) -> float:
         return copy_rows(source, databases.fresh("copied"), **options)
 
@@ -104,7 +79,7 @@ def _copies(source: str, databases: _Databases) -> dict[str, Callable[[], float]
     }
 
 
-def _copy_tags(source: str, databases: _Databases) -> float:
+def _copy_tags(source: str, databases: Databases) -> float:
     target = databases.fresh("copied")
     others = ("top_level_namespaces", "repositories", "manifests")
     copy_rows(source, target, tables=("blobs", *others))
@@ -120,7 +95,7 @@ def _import(tree: RegistryTree, url: str, *options: str) -> tuple[float, float]:
     return float(json.loads(result)["seconds"]), peak
 
 
-def _count_statements(tree: RegistryTree, databases: _Databases) -> Figures:
+def _count_statements(tree: RegistryTree, databases: Databases) -> Figures:
     found: Figures = json.loads(_run_python(databases.fresh("counted"), "-m", COUNT_STATEMENTS, str(tree.root)))
     return found
 

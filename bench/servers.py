@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from tests.databases import throwaway_server
 LOOK_SECONDS = 0.05
 MIGRATING = (["database", "migrate", "up"], ["migrate"])
 
+TEMPLATE = "bench_template"
 QUEUE = """
     INSERT INTO public.batched_background_migrations
         (name, min_value, max_value, batch_size, status, job_signature_name, table_name, column_name, batching_strategy)
@@ -61,3 +63,33 @@ def queue(connection: Connection, name: str, **values: Any) -> int:
     row = {"name": name, "min_value": 1, "max_value": 2**63 - 1, "column": "id", "strategy": None, **values}
     ((migration_id,),) = connection.execute(QUEUE, row)
     return int(migration_id)
+
+
+class Databases:
+    """Copies of an empty, migrated database."""
+
+    def __init__(self, url: str) -> None:
+        self._server = url.rpartition("/")[0]
+        self._run(f"CREATE DATABASE {TEMPLATE} TEMPLATE {url.rpartition('/')[2]}")
+
+    def fresh(self, name: str) -> str:
+        """Make a database of this name anew and return its address."""
+        self._run(
+            f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
+            f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy",
+            "CHECKPOINT",
+        )
+        return f"{self._server}/{name}"
+
+    def _run(self, *statements: str) -> None:
+        with psycopg.connect(f"{self._server}/postgres", autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port

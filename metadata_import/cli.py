@@ -1,11 +1,8 @@
 """`database import`: parses, builds, calls, prints. Every decision is the importer's."""
 
 import argparse
-import getpass
 import json
-import os
 import re
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,14 +13,22 @@ from django.db import connections
 from django.utils.module_loading import import_string
 from rich.console import Console
 
-from metadata_import import following, printing, verifying
+from metadata_import import following, printing, tasks, verifying
 from metadata_import.errors import IncompleteImportError
-from metadata_import.importer import import_registry
+from metadata_import.importer import check_import, import_registry
 from metadata_import.logs import Logs
-from metadata_import.options import ImportOptions, Resume
-from metadata_import.refusals import DebugServerError, StepsRefusedError
-from metadata_import.statistics import Mode, as_json
+from metadata_import.options import ImportOptions, Resume, reads_in_flight
+from metadata_import.refusals import (
+    DebugServerError,
+    DistributedDryRunError,
+    SampleAloneError,
+    StepsRefusedError,
+    WaitAloneError,
+)
+from metadata_import.statistics import ImportReport, Mode, as_json
 from metadata_import.storage import open_driver
+from metadata_import.storage.base import StorageDriver
+from metadata_import.storage.parameters import open_storage
 
 DESCRIPTION = "Import the metadata of a registry's storage tree into the metadata database."
 EPILOG = """examples:
@@ -33,11 +38,17 @@ EPILOG = """examples:
   python manage.py database import /var/lib/registry --step-two     then tags, and the registry must be read-only;
   python manage.py database import /var/lib/registry --step-three   then all other blobs, whenever you like
   python manage.py database import /var/lib/registry --verify       compare storage and database; writes nothing
+  python manage.py database import /var/lib/registry --verify --sample 300     the same, of 300 repositories at random
+  python manage.py database import --config /etc/docker/registry/config.yml
+                                                                    from S3, GCS, Azure or a directory, as it says
+  python manage.py database import --config FILE --distributed --wait
+                                                                    on many machines, each with workers
 
-PATH is the root directory of the registry's filesystem storage, which holds docker/registry/v2. What cannot be
-imported is left out and listed at the end with its reason. An import that was stopped or killed goes on where it was
-when the same command is run again. At the end of an import of tags that succeeds, the storage is marked as managed by
-a database (docker/registry/lockfiles/database-in-use)."""
+PATH is the root directory of a registry's filesystem storage, which holds docker/registry/v2. Without it the storage is
+the one of the registry's own configuration (--config FILE, or variables such as REGISTRY_STORAGE_S3_BUCKET). What
+cannot be imported is left out and listed at the end with its reason. An import that was stopped or killed goes on
+where it was when the same command is run again. At the end of an import of tags that succeeds, the storage is marked
+as managed by a database (docker/registry/lockfiles/database-in-use)."""
 
 STEPS = {
     "pre_import": (("-p", "--pre-import", "-1", "--step-one"), Mode.PRE_IMPORT, "repositories and tagged manifests"),
@@ -58,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "path", metavar="PATH", type=_path, help="root directory of the storage, which holds docker/registry/v2"
+        "path",
+        metavar="PATH",
+        nargs="?",
+        type=_path,
+        help="root directory of the storage, which holds docker/registry/v2; or the registry's config.yml",
     )
     _add_what(parser)
     _add_how(parser)
@@ -67,26 +82,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_migrations: Callable[[], int]) -> None:
     """Run the import. Raises the app's errors; an interrupt ends it with a line about how to go on."""
+    path = options["path"]
+    driver = open_driver("filesystem", root=path) if path else open_storage(settings.REGISTRY_CONFIG.storage)
     if options["verify"]:
-        driver = open_driver("filesystem", root=options["path"])
         verifying.handle(driver, options, stdout=stdout, stderr=stderr, pending_migrations=pending_migrations)
         return
-    import_options = _import_options(options)
+    _refuse_combinations(options)
+    import_options = _import_options(options, is_remote=driver.is_remote)
+    if options["distributed"] and not options["wait"]:
+        _hand_over(driver, path or "", import_options, pending_migrations, stdout)
+        return
+    report = _import(driver, import_options, options, stderr, pending_migrations)
+    _tell(report, options, stdout=stdout, stderr=stderr)
+    if report.faults:
+        raise IncompleteImportError(report.faults, dry_run=report.dry_run)
+
+
+def _refuse_combinations(options: dict[str, Any]) -> None:
+    if options["sample"]:
+        raise SampleAloneError
+    if options["distributed"] and options["dry_run"]:
+        raise DistributedDryRunError
+    if options["wait"] and not options["distributed"]:
+        raise WaitAloneError
+
+
+def _import(
+    driver: StorageDriver,
+    import_options: ImportOptions,
+    options: dict[str, Any],
+    stderr: TextIO,
+    pending_migrations: Callable[[], int],
+) -> ImportReport:
     lines = dict(settings.LOG_LINES)
     formatter = import_string(lines.pop("()"))(**lines)
     logs = Logs(formatter, to_stdout=options["log_to_stdout"], directory=options["log_directory"])
     try:
         with logs.written(), following.shown_progress(stderr, hidden=options["log_to_stdout"]) as on_progress:
-            report = import_registry(
-                open_driver("filesystem", root=options["path"]),
+            return import_registry(
+                driver,
                 connection=connections["registry"],
                 pending_migrations=pending_migrations,
                 options=import_options,
                 on_progress=on_progress,
+                queue=tasks.ImportTasks(import_options) if options["distributed"] else None,
             )
     except KeyboardInterrupt:
         print(_how_to_go_on(dry_run=import_options.dry_run), file=stderr)
         raise
+
+
+def _tell(report: ImportReport, options: dict[str, Any], *, stdout: TextIO, stderr: TextIO) -> None:
     for warning in report.warnings:
         print(f"Warning: {warning}", file=stderr)
     if options["report"]:
@@ -95,8 +141,25 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO, pending_m
         print(json.dumps(as_json(report)), file=stdout)
     elif not options["log_to_stdout"]:
         printing.print_report(report, Console(file=stdout, soft_wrap=True, highlight=False))
-    if report.faults:
-        raise IncompleteImportError(report.faults, dry_run=report.dry_run)
+
+
+def _hand_over(
+    driver: StorageDriver,
+    path: str,
+    import_options: ImportOptions,
+    pending_migrations: Callable[[], int],
+    stdout: TextIO,
+) -> None:
+    check_import(
+        driver, connection=connections["registry"], pending_migrations=pending_migrations, options=import_options
+    )
+    job = tasks.hand_over(import_options, path=driver.root if path else "")
+    print(
+        f"Handed over to the workers (job {job}). Start as many as you like, on any machine:\n"
+        "  python manage.py procrastinate worker\n"
+        "How far it is and how it ends is on the site, under Imports, and in GET /gitlab/v1/statistics/.",
+        file=stdout,
+    )
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +168,12 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dry-run", action="store_true", help="do everything, then roll it back; write no file")
     parser.add_argument(
         "--verify", action="store_true", help="import nothing: compare storage and database, and exit 1 if they differ"
+    )
+    parser.add_argument(
+        "--sample",
+        type=_positive,
+        metavar="N",
+        help="with --verify: compare N repositories and N prefixes of blobs, taken at random",
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first item that is broken beyond a warning")
     _add_switch(parser, "-m", "--dynamic-media-types", help_text="create media types that the database has not seen")
@@ -140,6 +209,14 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share the repositories (environment: REGISTRY_IMPORT_CONCURRENCY)",
     )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="share the work out to `manage.py procrastinate worker` processes, on as many machines as you like",
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="with --distributed: stay, show how far it is, and print the report"
+    )
     parser.add_argument("-t", "--tag-concurrency", type=_tag_concurrency, metavar="N", help="a hint for --concurrency")
     parser.add_argument("-s", "--debug-server", metavar="ADDRESS", default="", help=argparse.SUPPRESS)
     _add_switch(parser, "-i", "--import-statistics", help_text="leave a row in import_statistics")
@@ -170,7 +247,7 @@ def _add_switch(parser: argparse.ArgumentParser, short: str, long: str, *, help_
         parser.add_argument(*names, dest=destination, action=action, default=True, help=argparse.SUPPRESS)
 
 
-def _import_options(options: dict[str, Any]) -> ImportOptions:
+def _import_options(options: dict[str, Any], *, is_remote: bool) -> ImportOptions:
     if options["debug_server"]:
         raise DebugServerError
     concurrency = options["concurrency"] or options["tag_concurrency"] or settings.IMPORT_CONCURRENCY
@@ -184,8 +261,8 @@ def _import_options(options: dict[str, Any]) -> ImportOptions:
         resume=options["resume"],
         skip_recent=options["pre_import_skip_recent"],
         concurrency=concurrency,
-        reads_in_flight=settings.IMPORT_READS_IN_FLIGHT,
-        holder=_holder(),
+        reads_in_flight=reads_in_flight(is_remote=is_remote, asked=settings.IMPORT_READS_IN_FLIGHT),
+        holder=tasks.holder(),
         grace_seconds=settings.IMPORT_GRACE_SECONDS,
     )
 
@@ -195,15 +272,6 @@ def _mode(options: dict[str, Any]) -> Mode:
         if options[first] and options[second]:
             raise StepsRefusedError(STEPS[first][0][-1], STEPS[second][0][-1])
     return next((mode for name, (_, mode, _) in STEPS.items() if options[name]), Mode.FULL)
-
-
-def _holder() -> str:
-    """Return who runs this, for whoever wants to import too; in a container the account may have no name."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}, process {os.getpid()}"
 
 
 def _positive(text: str) -> int:

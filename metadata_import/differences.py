@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from metadata_import import layout
 from metadata_import.records import FAULTS, Skip
+from metadata_import.sampling import Sample
 
 LISTED_PER_GROUP = 1_000
 
@@ -49,6 +50,7 @@ class VerifyReport:
     difference_counts: dict[DifferenceKind, int]
     differences: tuple[Difference, ...]  # the first ones of each kind
     left_out_counts: dict[str, int]  # by reason
+    samples: tuple[Sample, ...] = ()  # of what was not compared whole
 
     @property
     def is_equal(self) -> bool:
@@ -68,6 +70,7 @@ class Findings:
     """Collects the report of one comparison."""
 
     compared: Counter[str] = field(default_factory=Counter)
+    samples: list[Sample] = field(default_factory=list)
     _counts: Counter[DifferenceKind] = field(default_factory=Counter)
     _listed: list[Difference] = field(default_factory=list)
     _left_out: Counter[str] = field(default_factory=Counter)
@@ -77,6 +80,11 @@ class Findings:
         self._counts[kind] += 1
         if self._counts[kind] <= LISTED_PER_GROUP:
             self._listed.append(Difference(kind, layout.printable(path), layout.printable(detail)))
+
+    @property
+    def count(self) -> int:
+        """Return how many differences there are so far."""
+        return self._counts.total()
 
     def add_skips(self, skips: Iterable[Skip]) -> None:
         """Remember what an import leaves out; where storage did not answer, that is a difference of its own."""
@@ -89,5 +97,9 @@ class Findings:
     def report(self) -> VerifyReport:
         """Return what was found so far."""
         return VerifyReport(
-            dict(self.compared), dict(self._counts), tuple(self._listed), dict(self._left_out.most_common())
+            dict(self.compared),
+            dict(self._counts),
+            tuple(self._listed),
+            dict(self._left_out.most_common()),
+            tuple(each for each in self.samples if each.sampled < each.total),
         )

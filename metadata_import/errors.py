@@ -81,6 +81,29 @@ class WorkerDiedError(MetadataImportError):
         self.reason = reason
 
 
+class TaskFailedError(MetadataImportError):
+    """A worker could not do its part of a distributed import."""
+
+    code = "task_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"A worker could not do its part: {reason} What was done is kept; run the same command again.")
+        self.reason = reason
+
+
+class OtherStorageError(MetadataImportError):
+    """A worker's configuration names another storage than the import reads."""
+
+    code = "other_storage"
+
+    def __init__(self, wanted: str, *, found: str) -> None:
+        super().__init__(
+            f"This worker is configured for {found}, and the import reads {wanted}. "
+            "Start it with the configuration of the import."
+        )
+        self.wanted, self.found = wanted, found
+
+
 class UnmarkedStorageError(MetadataImportError):
     """All was imported, and then the lock files could not be switched."""
 

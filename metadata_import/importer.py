@@ -7,7 +7,7 @@ common storage. What is done is known from the journal alone.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -20,6 +20,7 @@ from structlog.contextvars import get_contextvars
 
 from metadata_import import discovery, lockfiles, runs
 from metadata_import.discovery import Discovery
+from metadata_import.distribution import Distribution, TaskQueue
 from metadata_import.errors import LeaseLostError, MetadataImportError, StorageError, StrictImportError
 from metadata_import.journal import Journal
 from metadata_import.lease import Lease
@@ -74,11 +75,13 @@ def import_registry(
     options: ImportOptions,
     on_progress: Callable[[Progress], None] = ignore_progress,
     clock: Callable[[], datetime] = timezone.now,
+    queue: TaskQueue | None = None,
 ) -> ImportReport:
     """Import a storage tree into the metadata database; where tags were imported, mark the storage as managed by it.
 
     Goes on with an unfinished import of the same tree and steps. The mark is left out when something may be sound and
     is missing nevertheless (`report.faults`), or when there is a warning.
+    With a queue, whoever takes its tasks imports the items; here the run is planned, watched and ended.
     Raises RefusedError before anything is written or touched. After any later error the same call goes on where this
     one ended; a dry run leaves nothing in any case.
     """
@@ -89,7 +92,22 @@ def import_registry(
     with Lease(connection, holder=options.holder, grace=options.grace_seconds) as lease, undone:
         opened = runs.open_run(driver, connection=connection, options=options, now=clock())
         journal = Journal(connection, run_id=opened.run.pk, token=lease.token)
-        return _Run(driver, connection, options, on_progress, clock, opened, journal, warnings).execute()
+        return _Run(driver, connection, options, on_progress, clock, opened, journal, warnings, queue).execute()
+
+
+def check_import(
+    driver: StorageDriver,
+    *,
+    connection: BaseDatabaseWrapper,
+    pending_migrations: Callable[[], int],
+    options: ImportOptions,
+) -> None:
+    """Raise RefusedError where an import would, and leave everything as it is."""
+    if count := pending_migrations():
+        raise PendingMigrationsError(count)
+    discovery.check_root(driver)
+    with Lease(connection, holder=options.holder, grace=options.grace_seconds), _rolled_back(connection):
+        runs.open_run(driver, connection=connection, options=options, now=timezone.now())
 
 
 @contextmanager
@@ -111,6 +129,7 @@ class _Run:
     opened: Opened
     journal: Journal
     warnings: tuple[str, ...]
+    queue: TaskQueue | None
     recent: int = 0
     counted_before: Counts = field(init=False)
     began: float = field(default_factory=time.monotonic)
@@ -184,6 +203,9 @@ class _Run:
                 self.journal.record_skips(kind, [("", skip) for skip in found.skips])
 
     def _work(self, kind: ImportKind, names: Sequence[str], progress: Progress) -> None:
+        if self.queue is not None:
+            self._distribute(self.queue, kind, names, progress)
+            return
         counts, done = Counts(), progress.done
 
         def tell(increment: Increment) -> None:
@@ -193,6 +215,15 @@ class _Run:
             self.on_progress(Progress(kind, done, progress.total, counts, progress.kinds))
 
         self._hands(len(names), tell)(kind, names)
+
+    def _distribute(self, queue: TaskQueue, kind: ImportKind, names: Sequence[str], progress: Progress) -> None:
+        """Let tasks do the work, and tell of it as the journal does."""
+        before = self.journal.count()
+
+        def look(done: int) -> None:
+            self.on_progress(replace(progress, done=done, counts=self.journal.count() - before))
+
+        Distribution(queue, self.journal, run_id=self.record.pk).work(kind, names, on_look=look)
 
     def _log_batch(self, increment: Increment) -> None:
         """Tell of what is done, in this process alone, so that a log has one writer."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.types.json import Jsonb
 
@@ -36,9 +37,12 @@ FIND_PENDING = """
 # What was begun and not finished is read anew, and so is what left something out that may be sound.
 REOPEN_ITEMS = """
     UPDATE registry_admin.import_items i
-    SET finished_at = NULL, tags = 0, manifests = 0, blobs = 0, blobs_size_bytes = 0
+    SET finished_at = NULL, tags = 0, manifests = 0, blobs = 0, blobs_size_bytes = 0, claim = NULL, error = ''
     WHERE i.run_id = %(run)s AND (
-        (i.finished_at IS NULL AND num_nonnulls(nullif(i.tags, 0), nullif(i.blobs, 0)) > 0)
+        (
+            i.finished_at IS NULL
+            AND num_nonnulls(nullif(i.tags, 0), nullif(i.blobs, 0), i.claim, nullif(i.error, '')) > 0
+        )
         OR EXISTS (
             SELECT FROM registry_admin.import_skips s
             WHERE s.run_id = i.run_id AND s.kind = i.kind AND s.item = i.name AND s.reason = ANY (%(reasons)s)
@@ -72,8 +76,27 @@ RECORD_ITEMS = """
         %(names)s::text[], %(tags)s::int[], %(manifests)s::int[], %(blobs)s::int[], %(sizes)s::int8[],
         %(finished)s::bool[]
     ) AS n (name, tags, manifests, blobs, blobs_size_bytes, is_finished)
-    WHERE i.run_id = %(run)s AND i.kind = %(kind)s AND i.name = n.name
+    WHERE i.run_id = %(run)s AND i.kind = %(kind)s AND i.name = n.name AND i.claim IS NOT DISTINCT FROM %(claim)s::uuid
 """
+# A task that begins anew forgets what one before it has done, whose claim counts no longer.
+CLAIM_ITEM = """
+    UPDATE registry_admin.import_items
+    SET claim = %(claim)s, tags = 0, manifests = 0, blobs = 0, blobs_size_bytes = 0, error = ''
+    WHERE run_id = %(run)s AND kind = %(kind)s AND name = %(name)s AND finished_at IS NULL
+        AND EXISTS (SELECT FROM registry_admin.import_leases WHERE token = %(token)s)
+"""
+FORGET_SKIPS_OF_ITEM = """
+    DELETE FROM registry_admin.import_skips WHERE run_id = %(run)s AND kind = %(kind)s AND item = %(name)s
+"""
+RECORD_ERROR = """
+    UPDATE registry_admin.import_items SET error = %(error)s
+    WHERE run_id = %(run)s AND kind = %(kind)s AND name = %(name)s AND claim = %(claim)s AND finished_at IS NULL
+"""
+FIND_ERROR = """
+    SELECT error FROM registry_admin.import_items
+    WHERE run_id = %(run)s AND kind = %(kind)s AND error <> '' LIMIT 1
+"""
+HOLDS_LEASE = "SELECT FROM registry_admin.import_leases WHERE token = %(token)s"
 RECORD_BATCH = """
     INSERT INTO registry_admin.import_batches (id, run_id, kind, inserted_rows)
     VALUES (%(batch)s, %(run)s, %(kind)s, %(rows)s)
@@ -134,8 +157,10 @@ class Done:
 class Journal:
     """The records of one run, which holds the lease with this token."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, *, run_id: int, token: uuid.UUID) -> None:
-        self._connection, self._run_id, self.token = connection, run_id, token
+    def __init__(
+        self, connection: BaseDatabaseWrapper, *, run_id: int, token: uuid.UUID, claim: uuid.UUID | None = None
+    ) -> None:
+        self._connection, self._run_id, self.token, self._claim = connection, run_id, token, claim
 
     def begin_batch(self, batch: uuid.UUID) -> bool:
         """Lock the lease for a transaction; False means that this batch was committed before.
@@ -147,13 +172,37 @@ class Journal:
             raise LeaseLostError
         return not found[0][0]
 
+    def claim(self, kind: ImportKind, name: str) -> bool:
+        """Begin an item anew under this journal's claim; False says that it is done, or no longer to be done.
+
+        Whoever had it before can record nothing more of it.
+        """
+        with transaction.atomic(using=self._connection.alias):
+            if not self._execute(CLAIM_ITEM, kind=kind, name=spell(name), claim=self._claim, token=self.token):
+                return False
+            self._execute(FORGET_SKIPS_OF_ITEM, kind=kind, name=spell(name))
+            return True
+
+    def record_error(self, kind: ImportKind, name: str, error: str) -> None:
+        """Record why an item cannot be done, unless somebody else has it by now."""
+        self._execute(RECORD_ERROR, kind=kind, name=spell(name), claim=self._claim, error=error)
+
+    def error(self, kind: ImportKind) -> str:
+        """Return why one of the items could not be done, or nothing."""
+        found = self._fetch(FIND_ERROR, kind=kind)
+        return str(found[0][0]) if found else ""
+
+    def holds_lease(self) -> bool:
+        """Tell whether nobody else has taken the lease."""
+        return bool(self._fetch(HOLDS_LEASE, token=self.token))
+
     def plan(self, kind: ImportKind, names: Iterable[str]) -> None:
         """Add what is there to be imported; what is known already stays as it is."""
-        self._execute(INSERT_ITEMS, kind=kind, names=[_storable(name) for name in names])
+        self._execute(INSERT_ITEMS, kind=kind, names=[spell(name) for name in names])
 
     def pending(self, kind: ImportKind) -> list[str]:
         """Return what is not done yet, sorted."""
-        return [unquote(name, errors="surrogateescape") for (name,) in self._fetch(FIND_PENDING, kind=kind)]
+        return [read_spelled(name) for (name,) in self._fetch(FIND_PENDING, kind=kind)]
 
     def reopen(self, reasons: Iterable[SkipReason]) -> None:
         """Make ready for another attempt; items with a skip for one of these reasons are to be done again."""
@@ -162,14 +211,14 @@ class Journal:
 
     def reset(self, kind: ImportKind, names: Iterable[str]) -> None:
         """Forget what was recorded of these items: they are done again."""
-        self._execute(RESET_ITEMS, kind=kind, names=[_storable(name) for name in names])
+        self._execute(RESET_ITEMS, kind=kind, names=[spell(name) for name in names])
 
     def record_batch(
         self, kind: ImportKind, batch: uuid.UUID, *, done: Sequence[Done], rows: Mapping[str, int], now: datetime
     ) -> None:
-        """Record what a batch did."""
-        if done:
-            self._record_items(kind, done, now)
+        """Record what a batch did. Raises LeaseLostError when an item is somebody else's by now."""
+        if done and self._record_items(kind, done, now) < len(done):
+            raise LeaseLostError
         self._execute(RECORD_BATCH, kind=kind, batch=batch, rows=Jsonb(rows))
 
     def record_skips(self, kind: ImportKind, skips: Sequence[tuple[str, Skip]]) -> None:
@@ -178,7 +227,7 @@ class Journal:
             self._execute(
                 RECORD_SKIPS,
                 kind=kind,
-                items=[_storable(item) for item, _ in skips],
+                items=[spell(item) for item, _ in skips],
                 reasons=[skip.reason for _, skip in skips],
                 paths=[layout.printable(skip.path) for _, skip in skips],
                 details=[layout.printable(skip.detail) for _, skip in skips],
@@ -206,22 +255,24 @@ class Journal:
         """Return the repositories that an earlier run of the same kind has finished after that time."""
         return {name for (name,) in self._fetch(FIND_RECENT, since=since)}
 
-    def _record_items(self, kind: ImportKind, done: Sequence[Done], now: datetime) -> None:
-        self._execute(
+    def _record_items(self, kind: ImportKind, done: Sequence[Done], now: datetime) -> int:
+        return self._execute(
             RECORD_ITEMS,
             kind=kind,
-            names=[_storable(each.name) for each in done],
+            names=[spell(each.name) for each in done],
             tags=[each.tags for each in done],
             manifests=[each.manifests for each in done],
             blobs=[each.blobs for each in done],
             sizes=[each.blobs_size_bytes for each in done],
             finished=[each.is_finished for each in done],
+            claim=self._claim,
             now=now,
         )
 
-    def _execute(self, statement: str, **values: Any) -> None:
+    def _execute(self, statement: str, **values: Any) -> int:
         with self._connection.cursor() as cursor:
             cursor.execute(statement, {"run": self._run_id, **values})
+            return int(cursor.rowcount)
 
     def _fetch(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
@@ -230,6 +281,11 @@ class Journal:
         return found
 
 
-def _storable(name: str) -> str:
+def spell(name: str) -> str:
     """Spell a name in ASCII: directories need not be text. What a registry writes stays as it is."""
     return quote(name, safe="/:", errors="surrogateescape")
+
+
+def read_spelled(name: str) -> str:
+    """Return the name that is spelled like this."""
+    return unquote(name, errors="surrogateescape")

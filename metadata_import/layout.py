@@ -14,6 +14,7 @@ DATABASE_LOCK = f"{REGISTRY_ROOT}/lockfiles/database-in-use"
 
 MANIFESTS_DIRECTORY = "_manifests"
 BLOB_FILE = "data"
+LINK_FILE = "link"
 NAME_LENGTH_LIMIT = 255
 PREFIX_LENGTH = 2  # characters of a checksum that share the blobs out
 
@@ -57,6 +58,11 @@ def revisions_directory(repository: str) -> str:
     return f"{REPOSITORIES_ROOT}/{repository}/_manifests/revisions"
 
 
+def layers_directory(repository: str) -> str:
+    """Return the directory with the links of a repository's layers, one directory per algorithm."""
+    return f"{REPOSITORIES_ROOT}/{repository}/_layers"
+
+
 def layer_link(repository: str, digest: str) -> str:
     """Return the link file that lets a repository read a layer or a configuration."""
     return f"{REPOSITORIES_ROOT}/{repository}/_layers/{digest.replace(':', '/', 1)}/link"
@@ -72,6 +78,12 @@ def blob_data(digest: str) -> str:
     """Return the file with a blob's bytes."""
     algorithm, _, checksum = digest.partition(":")
     return f"{BLOBS_ROOT}/{algorithm}/{checksum[:PREFIX_LENGTH]}/{checksum}/{BLOB_FILE}"
+
+
+def blob_prefix(digest: str) -> str:
+    """Return the directory that a blob shares with those of the same beginning."""
+    algorithm, _, checksum = digest.partition(":")
+    return f"{BLOBS_ROOT}/{algorithm}/{checksum[:PREFIX_LENGTH]}"
 
 
 def is_repository_name(name: str) -> bool:

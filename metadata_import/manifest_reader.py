@@ -3,20 +3,26 @@
 A manifest is returned complete or not at all; what is left out is recorded with its reason.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from metadata_import import layout
 from metadata_import.errors import PathNotFoundError, StorageError, UnusableContentError
+from metadata_import.foresight import CONFIG_PAYLOAD_LIMIT_BYTES, LINK_LIMIT_BYTES
 from metadata_import.manifests import SCHEMA_VERSION, ParsedLayer, ParsedManifest, parse_manifest
 from metadata_import.records import Config, Layer, Manifest, Skip, SkipReason
-from metadata_import.storage.base import StorageDriver
 
 PAYLOAD_LIMIT_BYTES = 4 * 1024 * 1024
-LINK_LIMIT_BYTES = 1024
-CONFIG_PAYLOAD_LIMIT_BYTES = 256_000  # by descriptor; larger ones are not kept in the database
 REFERENCE_DEPTH_LIMIT = 16
 REFERENCE_BYTES_LIMIT = 64 * 1024 * 1024  # in memory at once for one tagged manifest
+
+
+class Readable(Protocol):
+    """Where manifests are read."""
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """Return a file's bytes; raises as a storage driver does."""
 
 
 class _LeftOutError(Exception):
@@ -31,7 +37,8 @@ class _LeftOutError(Exception):
 class ManifestReader:
     """Reads manifests by digest, each at most once; collects them in an order where what is named comes first."""
 
-    driver: StorageDriver
+    driver: Readable
+    has_blob: Callable[[str], bool]  # whether common storage has its data; raises as a storage driver does
     repository: str
     # Shared by all readers of one repository: images of a repository have most of their layers in common.
     layer_access: dict[str, bool] = field(default_factory=dict)
@@ -135,7 +142,7 @@ class ManifestReader:
         payload = None
         if config.size <= CONFIG_PAYLOAD_LIMIT_BYTES:
             payload = self._blob(target, missing=SkipReason.CONFIG_MISSING)
-        elif not self._is_file(target):
+        elif not self.has_blob(target):
             raise _LeftOutError(SkipReason.CONFIG_MISSING, layout.blob_data(target), "not found")
         return Config(config.digest, config.size, config.media_type, payload)
 
@@ -156,15 +163,9 @@ class ManifestReader:
         except PathNotFoundError:
             return False
         try:
-            return self._is_file(layout.parse_link(content))
+            return self.has_blob(layout.parse_link(content))
         except UnusableContentError as error:
             raise _LeftOutError(SkipReason(error.code), link, str(error)) from None
-
-    def _is_file(self, digest: str) -> bool:
-        try:
-            return not self.driver.stat(layout.blob_data(digest)).is_directory
-        except PathNotFoundError:
-            return False
 
     def _follow(self, link: str, *, missing: SkipReason) -> str:
         try:

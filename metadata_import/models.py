@@ -62,6 +62,8 @@ class ImportItem(models.Model):
     manifests = models.IntegerField(default=0, db_default=0)
     blobs = models.IntegerField(default=0, db_default=0)
     blobs_size_bytes = models.BigIntegerField(default=0, db_default=0)
+    claim = models.UUIDField(null=True)  # of the task that works on it, where tasks do; no other may record anything
+    error = models.TextField(default="", db_default="")  # why no task can do it; the run ends with that
 
     class Meta:
         db_table = '"registry_admin"."import_items"'

@@ -6,6 +6,15 @@ from datetime import timedelta
 
 from metadata_import.statistics import Mode
 
+# A disk has few heads; a bucket takes whatever comes, and answers after tens of milliseconds.
+LOCAL_READS_IN_FLIGHT = 8
+REMOTE_READS_IN_FLIGHT = 128
+
+
+def reads_in_flight(*, is_remote: bool, asked: int = 0) -> int:
+    """Return how many reads of a storage to have in flight at most, where nobody asked for a certain number."""
+    return asked or (REMOTE_READS_IN_FLIGHT if is_remote else LOCAL_READS_IN_FLIGHT)
+
 
 class Resume(enum.Enum):
     """What becomes of an unfinished import of the same tree with the same steps."""
@@ -28,6 +37,6 @@ class ImportOptions:
     resume: Resume = Resume.IF_OPEN
     skip_recent: timedelta = timedelta(hours=72)  # a pre-import leaves alone what another finished since; 0: nothing
     concurrency: int = 1  # processes
-    reads_in_flight: int = 8  # of each process
+    reads_in_flight: int = LOCAL_READS_IN_FLIGHT  # of each process
     holder: str = "unnamed"  # who runs this, for whoever wants to import at the same time
     grace_seconds: float = 30.0  # after that long a silence an import counts as dead

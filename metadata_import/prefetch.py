@@ -24,13 +24,13 @@ class Pace:
     computes.
 
     Threads take turns at the interpreter's lock. Where a storage answers at once they do nothing but that: one thread
-    walks the blobs of a local tree in half the time of eight.
+    walks the blobs of a local tree in half the time of eight. There are never fewer than `least`.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, *, least: int = 1) -> None:
+        self._limit, self._least = limit, least
         self._waited = self._computed = 0.0
-        self.items = 1
+        self.items = least
 
     def take(self, result: Callable[[], _Out]) -> _Out:
         """Return the result that is waited for, or worked out, here."""
@@ -46,7 +46,7 @@ class Pace:
     def _adapt(self) -> None:
         busy = self._computed / self._waited
         if busy > _BUSY:
-            self.items = max(1, self.items // 2)
+            self.items = max(self._least, self.items // 2)
         elif busy < _IDLE:
             self.items = min(self._limit, self.items * 2)
         self._waited = self._computed = 0.0

@@ -5,24 +5,33 @@ storage that cannot be read at all is raised.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
 from metadata_import import discovery, layout
+from metadata_import.blob_walk import BlobWalk
 from metadata_import.discovery import Discovery
 from metadata_import.errors import PathNotFoundError, StorageError, UnusableContentError
-from metadata_import.manifest_reader import LINK_LIMIT_BYTES, ManifestReader
+from metadata_import.foresight import LINK_LIMIT_BYTES, NO_LINKS, Foresight, Links, list_layers, list_proven_revisions
+from metadata_import.manifest_reader import ManifestReader
 from metadata_import.prefetch import Pace, map_ahead
-from metadata_import.records import Blob, BlobPart, Manifest, RepositoryPart, Skip, SkipReason, Tag
+from metadata_import.presence import BlobPresence, has_blob
+from metadata_import.records import BlobPart, Manifest, RepositoryPart, Skip, SkipReason, Tag
 from metadata_import.referrers import Referrer, find_referrers, generations, list_revisions
 from metadata_import.storage.base import Entry, StorageDriver
 
 TAGS_PER_PART = 100
 REVISIONS_PER_PART = 500  # of those that are only asked for their subject
 PART_WEIGHT_LIMIT_BYTES = 16 * 1024 * 1024  # of manifests; what is left of a part is read when it is consumed
+# Of a remote storage four times as many parts are held.
+REMOTE_PART_WEIGHT_LIMIT_BYTES = 2 * 1024 * 1024
+REMOTE_PARTS = 32
+REQUESTS_PER_PART = 4  # a part of few tags has no more of them in flight
+BLOBS_PER_PART = 10_000
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -40,6 +49,7 @@ class _Chunk:
     left_out: frozenset[str] = frozenset()  # digests of those that were read and cannot be used
     manifests: tuple[Manifest, ...] = ()
     layer_access: dict[str, bool] = field(default_factory=dict)  # one for all chunks of a repository
+    links: Links = NO_LINKS  # the same
     known: Set[str] = frozenset()  # digests of manifests that are imported already
     revisions: tuple[str, ...] = ()  # with the last tags: all digests that the repository has links for
     untagged: tuple[str, ...] = ()  # digests of manifests that are imported only if they have a subject
@@ -51,11 +61,16 @@ class _Chunk:
 class Reader:
     """Reads one storage; a context manager, whose end stops its threads."""
 
-    def __init__(self, driver: StorageDriver, *, concurrency: int) -> None:
+    def __init__(self, driver: StorageDriver, *, concurrency: int, presence: BlobPresence | None = None) -> None:
         self._driver = driver
+        parts = min(REMOTE_PARTS, 1 + concurrency // REQUESTS_PER_PART) if driver.is_remote else concurrency
         # Two per thread: one being read, one ready for the thread that gets free.
-        self._pace = Pace(2 * concurrency)
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="import-read")
+        self._pace = Pace(2 * parts, least=2 * parts if driver.is_remote else 1)
+        self._pool = ThreadPoolExecutor(parts, thread_name_prefix="import-read")
+        # What a part of a repository asks of a remote storage, many things at once; it waits for nobody else.
+        self._requests = ThreadPoolExecutor(concurrency, thread_name_prefix="import-ask") if driver.is_remote else None
+        self._presence = presence or BlobPresence(driver)
+        self._weight_limit = REMOTE_PART_WEIGHT_LIMIT_BYTES if driver.is_remote else PART_WEIGHT_LIMIT_BYTES
 
     def __enter__(self) -> Self:
         return self
@@ -67,11 +82,13 @@ class Reader:
 
     def stop(self) -> None:
         """Begin no further read, and wait for those that have begun; a stream under way ends with an error."""
+        if self._requests:
+            self._requests.shutdown(cancel_futures=True)
         self._pool.shutdown(cancel_futures=True)
 
     def discover_repositories(self) -> Discovery:
         """Find every repository by name."""
-        return discovery.discover_repositories(self._driver, executor=self._pool)
+        return discovery.discover_repositories(self._driver, executor=self._requests or self._pool)
 
     def discover_blob_prefixes(self) -> Discovery:
         """Find the directories that share the blobs out, usually 256."""
@@ -96,6 +113,23 @@ class Reader:
         """Yield the blobs of each prefix, in order, with the sizes of their files."""
         return self._map(self._walk_blobs, prefixes)
 
+    def read_blob_parts(self, prefixes: Iterable[str]) -> Iterator[BlobPart]:
+        """Yield the blobs of each prefix in parts that are not large, in any order but the last of each one last."""
+        if not self._requests:
+            yield from self.read_blobs(prefixes)
+            return
+        waiting = iter(prefixes)
+        walks = (BlobWalk(self._driver, prefix) for prefix in waiting)
+        begun = {self._pool.submit(walk.step): walk for walk in islice(walks, REMOTE_PARTS)}
+        while begun:
+            done, _ = wait(begun, return_when=FIRST_COMPLETED)
+            for future in done:
+                walk, part = begun.pop(future), future.result()
+                following = next(walks, None) if part.is_last else walk
+                if following:
+                    begun[self._pool.submit(following.step)] = following
+                yield part
+
     def _map(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
         return map_ahead(self._pool, function, items, pace=self._pace)
 
@@ -115,40 +149,54 @@ class Reader:
             return [_Chunk(repository, skips=(unreadable,), is_readable=False)]
         passed_over = {entry.name: skip for entry in entries if (skip := _passed_over(path, entry))}
         names = [entry.name for entry in entries if entry.name not in passed_over]
-        revisions, skips = list_revisions(self._driver, repository) if names and with_revisions else ([], [])
+        revisions, skips, links = self._list_links(repository) if names and with_revisions else ([], [], NO_LINKS)
         access: dict[str, bool] = {}
         chunks = [
-            _Chunk(repository, tuple(some), is_last=False, layer_access=access) for some in _slices(names) or [[]]
+            _Chunk(repository, tuple(some), is_last=False, layer_access=access, links=links)
+            for some in _slices(names) or [[]]
         ]
         chunks[0] = replace(chunks[0], skips=(*passed_over.values(), *skips))
         chunks[-1] = replace(chunks[-1], is_last=True, revisions=tuple(revisions))
         return chunks
 
+    def _list_links(self, repository: str) -> tuple[list[str], list[Skip], Links]:
+        """Return a repository's revisions, what could not be listed, and what listings tell of the links."""
+        if not self._requests:
+            return *list_revisions(self._driver, repository), NO_LINKS
+        layers = self._requests.submit(list_layers, self._driver, repository)
+        revisions, skips, proven = list_proven_revisions(self._driver, repository)
+        return revisions, skips, Links(proven, layers.result())
+
+    def _each(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterable[_Out]:
+        """Do one request for each of these: all at once where they take long."""
+        return self._requests.map(function, items) if self._requests else map(function, items)
+
     def _resolve_tags(self, chunk: _Chunk) -> _Chunk:
-        tags, skips = [], list(chunk.skips)
-        for name in chunk.names:
-            path = layout.tag_link(chunk.repository, name)
-            try:
-                link = self._driver.read_dated(path, limit=LINK_LIMIT_BYTES)
-                tags.append(Tag(name, layout.parse_link(link.content), link.written_at))
-            except PathNotFoundError as error:
-                skips.append(Skip(SkipReason.TAG_LINK_MISSING, path, error.reason))
-            except (StorageError, UnusableContentError) as error:
-                skips.append(Skip(SkipReason(error.code), path, getattr(error, "reason", str(error))))
-        return replace(chunk, tags=tuple(tags), skips=tuple(skips))
+        found = list(self._each(partial(self._resolve_tag, chunk.repository), chunk.names))
+        tags = tuple(each for each in found if isinstance(each, Tag))
+        skips = tuple(each for each in found if isinstance(each, Skip))
+        return replace(chunk, tags=tags, skips=(*chunk.skips, *skips))
+
+    def _resolve_tag(self, repository: str, name: str) -> Tag | Skip:
+        path = layout.tag_link(repository, name)
+        try:
+            link = self._driver.read_dated(path, limit=LINK_LIMIT_BYTES)
+            return Tag(name, layout.parse_link(link.content), link.written_at)
+        except PathNotFoundError as error:
+            return Skip(SkipReason.TAG_LINK_MISSING, path, error.reason)
+        except (StorageError, UnusableContentError) as error:
+            return Skip(SkipReason(error.code), path, getattr(error, "reason", str(error)))
 
     def _read_manifests(self, chunk: _Chunk) -> _Chunk:
         """Read what is unread, up to the limit of weight."""
         if chunk.untagged:
-            referrers, skips = find_referrers(self._driver, chunk.untagged)
+            referrers, skips = self._find_referrers(chunk.untagged)
             return replace(chunk, referrers=tuple(referrers), skips=tuple(skips))
-        reader = ManifestReader(
-            self._driver, repository=chunk.repository, layer_access=chunk.layer_access, known=chunk.known
-        )
+        reader = self._manifest_reader(chunk)
         left_out = set(chunk.left_out)
         count = 0
         for digest in chunk.unread:
-            if reader.weight > PART_WEIGHT_LIMIT_BYTES:
+            if reader.weight > self._weight_limit:
                 break
             count += 1
             if not reader.read(digest):
@@ -160,6 +208,27 @@ class Reader:
             manifests=tuple(reader.manifests.values()),
             skips=(*chunk.skips, *reader.skips),
         )
+
+    def _manifest_reader(self, chunk: _Chunk) -> ManifestReader:
+        source: Foresight | StorageDriver = self._driver
+        asks: Callable[[str], bool] = partial(has_blob, self._driver)
+        if self._requests:
+            source = Foresight(
+                self._driver,
+                repository=chunk.repository,
+                links=chunk.links,
+                presence=self._presence,
+                executor=self._requests,
+            )
+            asks = source.has_blob
+            source.prepare(chunk.unread, known_layers=tuple(chunk.layer_access))
+        return ManifestReader(
+            source, asks, repository=chunk.repository, layer_access=chunk.layer_access, known=chunk.known
+        )
+
+    def _find_referrers(self, digests: Sequence[str]) -> tuple[list[Referrer], list[Skip]]:
+        found = list(self._each(partial(find_referrers, self._driver), [[digest] for digest in digests]))
+        return [each for some, _ in found for each in some], [skip for _, some in found for skip in some]
 
     def _finish(self, chunk: _Chunk) -> Iterator[_Chunk]:
         """Yield a chunk that is read as far as its weight allowed, then the rest of it."""
@@ -193,7 +262,13 @@ class Reader:
     ) -> Iterator[RepositoryPart]:
         for generation in generations(referrers, imported=imported):
             chunks = [
-                _Chunk(last.repository, unread=tuple(some), layer_access=last.layer_access, known=imported)
+                _Chunk(
+                    last.repository,
+                    unread=tuple(some),
+                    layer_access=last.layer_access,
+                    links=last.links,
+                    known=imported,
+                )
                 for some in _slices(generation)
             ]
             for chunk in self._read_unread(chunks):
@@ -204,22 +279,7 @@ class Reader:
         return (whole for chunk in self._map(self._read_manifests, chunks) for whole in self._finish(chunk))
 
     def _walk_blobs(self, prefix: str) -> BlobPart:
-        blobs: list[Blob] = []
-        skips: list[Skip] = []
-
-        def skip(path: str, error: StorageError) -> None:
-            skips.append(Skip(SkipReason(error.code), path, error.reason))
-
-        try:
-            for file in self._driver.walk(prefix, on_error=skip):
-                if file.path.rsplit("/", 1)[-1] == layout.BLOB_FILE:
-                    try:
-                        blobs.append(Blob(layout.digest_from_blob_path(file.path), file.size))
-                    except UnusableContentError as error:
-                        skips.append(Skip(SkipReason.BLOB_PATH_INVALID, file.path, str(error)))
-        except StorageError as error:
-            skip(prefix, error)
-        return BlobPart(prefix, tuple(blobs), tuple(skips))
+        return BlobWalk(self._driver, prefix, at_once=None).step()
 
 
 def _passed_over(path: str, entry: Entry) -> Skip | None:
@@ -245,7 +305,9 @@ def _ask_once(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
         for start in range(0, len(left_over), REVISIONS_PER_PART):
             untagged = tuple(left_over[start : start + REVISIONS_PER_PART])
             is_last = start + REVISIONS_PER_PART >= len(left_over)
-            yield _Chunk(chunk.repository, untagged=untagged, layer_access=chunk.layer_access, is_last=is_last)
+            yield replace(
+                chunk, names=(), tags=(), skips=(), unread=(), revisions=(), untagged=untagged, is_last=is_last
+            )
         if chunk.is_last:
             asked = set()
 

@@ -175,11 +175,12 @@ class RepositoryPart:
 
 @dataclass(frozen=True, slots=True)
 class BlobPart:
-    """The blobs below one prefix of common storage."""
+    """The blobs below one prefix of common storage, or some of them."""
 
     prefix: str
     blobs: tuple[Blob, ...] = ()
     skips: tuple[Skip, ...] = ()
+    is_last: bool = True
 
     @property
     def weight(self) -> int:

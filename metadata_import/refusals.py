@@ -30,6 +30,44 @@ class VerifyAloneError(RefusedError):
         self.option = option
 
 
+class DistributedDryRunError(RefusedError):
+    """A dry run was asked for on many machines."""
+
+    code = "distributed_dry_run"
+
+    def __init__(self) -> None:
+        super().__init__("A dry run is one transaction, which machines cannot share; run it without --distributed.")
+
+
+class WaitAloneError(RefusedError):
+    """The command was told to wait, and there is nothing to wait for."""
+
+    code = "wait_alone"
+
+    def __init__(self) -> None:
+        super().__init__("--wait goes with --distributed; every other import waits for its end anyway.")
+
+
+class ImportQueuedError(RefusedError):
+    """An import was handed over to workers, and none has taken it yet."""
+
+    code = "import_queued"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An import waits for a worker already. Start one: python manage.py procrastinate worker, on any machine."
+        )
+
+
+class SampleAloneError(RefusedError):
+    """A sample was asked for, and no comparison."""
+
+    code = "sample_alone"
+
+    def __init__(self) -> None:
+        super().__init__("--sample says how much to compare; it goes with --verify. An import takes everything.")
+
+
 class DebugServerError(RefusedError):
     """A listener for profiling was asked for."""
 
@@ -160,3 +198,25 @@ class UnknownStorageDriverError(RefusedError):
     def __init__(self, name: str, *, known: list[str]) -> None:
         super().__init__(f"There is no storage driver {name!r}; choose one of {', '.join(known)}.")
         self.name, self.known = name, known
+
+
+class NoStorageError(RefusedError):
+    """Nothing says which storage is meant."""
+
+    code = "no_storage"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Say which storage to read: give its root directory, or the registry's configuration with --config FILE, "
+            "or the variables REGISTRY_STORAGE_…"
+        )
+
+
+class StorageKeyError(RefusedError):
+    """A key of the storage's configuration makes no sense, or asks for what cannot be had."""
+
+    code = "storage_key"
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key} {problem}.")
+        self.key, self.problem = key, problem

@@ -10,6 +10,7 @@ from hashlib import sha256
 from heapq import merge
 from itertools import chain, groupby, islice
 from operator import attrgetter, itemgetter
+from random import SystemRandom
 from typing import TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -20,11 +21,13 @@ from metadata_import.importer import Progress, ignore_progress
 from metadata_import.manifests import OCTET_STREAM
 from metadata_import.reader import Reader
 from metadata_import.records import Manifest, RepositoryPart
+from metadata_import.sampling import Sample
 from metadata_import.snapshots import ManifestFacts, Snapshots, StoredRepository
 from metadata_import.statistics import Counts, ImportKind
 from metadata_import.storage.base import StorageDriver
 
 DIGESTS_PER_READ = 1_000
+_RANDOM = SystemRandom()
 
 _Key = TypeVar("_Key", str, bytes)
 _Value = TypeVar("_Value", str, int)
@@ -35,23 +38,26 @@ def verify(
     connection: BaseDatabaseWrapper,
     *,
     concurrency: int = 8,
+    sample: int | None = None,
     on_progress: Callable[[Progress], None] = ignore_progress,
 ) -> VerifyReport:
-    """Return how storage and database differ.
+    """Return how storage and database differ; with `sample`, in so many repositories and prefixes of blobs at random.
 
     Raises RefusedError if the root cannot be read or is the wrong one, StorageError if its directories of
     repositories or blobs cannot be listed.
     """
     discovery.check_root(driver)
     with Reader(driver, concurrency=concurrency) as reader:
-        return _Verification(reader, Snapshots(connection), on_progress).run()
+        return _Verification(reader, Snapshots(connection), on_progress, sample).run()
 
 
 class _Verification:
     """One comparison under way."""
 
-    def __init__(self, reader: Reader, snapshots: Snapshots, on_progress: Callable[[Progress], None]) -> None:
-        self._reader, self._snapshots, self._on_progress = reader, snapshots, on_progress
+    def __init__(
+        self, reader: Reader, snapshots: Snapshots, on_progress: Callable[[Progress], None], sample: int | None
+    ) -> None:
+        self._reader, self._snapshots, self._on_progress, self._sample = reader, snapshots, on_progress, sample
         self._findings = Findings()
         self._unreadable: set[str] = set()  # paths in the repository at hand of which nothing can be said
 
@@ -60,22 +66,32 @@ class _Verification:
         prefixes = self._reader.discover_blob_prefixes()
         self._findings.add_skips((*repositories.skips, *prefixes.skips))
         self._find_extra_repositories(repositories.found)
-        self._compare_repositories(repositories.found)
+        self._compare_repositories(self._some(repositories.found), len(repositories.found))
         self._compare_blobs(prefixes.found)
         return self._findings.report()
 
     def _tell(self, kind: ImportKind, done: int, total: int) -> None:
         self._on_progress(Progress(kind, done, total, Counts(**self._findings.compared)))
 
+    def _some(self, items: Sequence[str]) -> Sequence[str]:
+        """Return the items to compare: all, or a sample in the same order."""
+        if self._sample is None or self._sample >= len(items):
+            return items
+        return [items[position] for position in sorted(_RANDOM.sample(range(len(items)), self._sample))]
+
     # --- Repositories ---------------------------------------------------------------------------------------------
 
-    def _compare_repositories(self, found: Sequence[str]) -> None:
+    def _compare_repositories(self, found: Sequence[str], total: int) -> None:
         self._tell(ImportKind.REPOSITORY, 0, len(found))
         by_path = groupby(self._reader.read_repositories(found), key=attrgetter("path"))
+        differing = 0
         for done, (path, parts) in enumerate(by_path, start=1):
+            before = self._findings.count
             with self._snapshots.begin():
                 self._compare_repository(path, parts)
+            differing += self._findings.count > before
             self._tell(ImportKind.REPOSITORY, done, len(found))
+        self._findings.samples.append(Sample("repositories", total, len(found), differing))
 
     def _find_extra_repositories(self, found: Iterable[str]) -> None:
         with self._snapshots.begin():
@@ -159,15 +175,21 @@ class _Verification:
         starts = {path: start for path in prefixes if (start := layout.encode_blob_prefix(path)) is not None}
         paths = sorted(starts, key=starts.__getitem__)
         lows = [b"", *(starts[path] for path in paths[1:])]
+        ranges = dict(zip(paths, zip(lows, [*lows[1:], None], strict=False), strict=False))
         if not paths:
             self._compare_range([], b"", None)
-        ranges = zip(self._reader.read_blobs(paths), lows, [*lows[1:], None], strict=False)
-        for done, (part, low, high) in enumerate(ranges, start=1):
+        chosen = self._some(paths)
+        differing = 0
+        for done, part in enumerate(self._reader.read_blobs(chosen), start=1):
+            low, high = ranges[part.prefix]
+            before = self._findings.count
             self._findings.add_skips(part.skips)
             self._compare_range(
                 sorted((layout.encode_digest(blob.digest), blob.size) for blob in part.blobs), low, high
             )
-            self._tell(ImportKind.BLOB_PREFIX, done, len(paths))
+            differing += self._findings.count > before
+            self._tell(ImportKind.BLOB_PREFIX, done, len(chosen))
+        self._findings.samples.append(Sample("prefixes of blobs", len(paths), len(chosen), differing))
 
     def _compare_range(self, found: Iterable[tuple[bytes, int]], low: bytes, high: bytes | None) -> None:
         with self._snapshots.begin():

@@ -12,6 +12,7 @@ from rich.text import Text
 from metadata_import import following
 from metadata_import.differences import VerifyReport
 from metadata_import.errors import DifferencesFoundError
+from metadata_import.options import reads_in_flight
 from metadata_import.refusals import PendingMigrationsError, VerifyAloneError
 from metadata_import.storage.base import StorageDriver
 from metadata_import.verifier import verify
@@ -36,8 +37,9 @@ def handle(
     if count := pending_migrations():
         raise PendingMigrationsError(count)
     with following.shown_progress(stderr) as on_progress:
+        concurrency = reads_in_flight(is_remote=driver.is_remote, asked=settings.IMPORT_READS_IN_FLIGHT)
         report = verify(
-            driver, connections["registry"], concurrency=settings.IMPORT_READS_IN_FLIGHT, on_progress=on_progress
+            driver, connections["registry"], concurrency=concurrency, sample=options["sample"], on_progress=on_progress
         )
     if options["report"]:
         options["report"].write_text(json.dumps(as_json(report), indent=2) + "\n")
@@ -60,6 +62,16 @@ def as_json(report: VerifyReport) -> dict[str, Any]:
             for kind, differences in report.differences_by_kind().items()
         },
         "left_out": report.left_out_counts,
+        "samples": [
+            {
+                "kind": each.kind,
+                "total": each.total,
+                "sampled": each.sampled,
+                "differing": each.differing,
+                "most_differing": each.most_differing,
+            }
+            for each in report.samples
+        ],
     }
 
 
@@ -75,5 +87,10 @@ def _print_report(report: VerifyReport, console: Console) -> None:
             console.print(Text(f"  {each.path}{f' ({each.detail})' if each.detail else ''}"))
         if count > SHOWN_DIFFERENCES_PER_KIND:
             console.print(f"  and {count - SHOWN_DIFFERENCES_PER_KIND:,} more; --json lists up to 1,000 of each kind")
+    for some in report.samples:
+        console.print(
+            f"Of {some.total:,} {some.kind} {some.sampled:,} were compared, taken at random; {some.differing:,} differ."
+            f" With 95 % confidence at most {some.most_differing:,} of all do ({some.most_differing / some.total:.2%})."
+        )
     if report.is_equal:
-        console.print("Storage and database are equal.")
+        console.print(f"Storage and database are equal{', as far as compared' if report.samples else ''}.")

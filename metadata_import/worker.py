@@ -19,6 +19,7 @@ from metadata_import.errors import StrictImportError
 from metadata_import.journal import Done, Journal
 from metadata_import.options import ImportOptions
 from metadata_import.prefetch import Prefetcher
+from metadata_import.presence import BlobPresence
 from metadata_import.reader import Reader
 from metadata_import.records import TOLERATED, BlobPart, RepositoryPart, Skip, SkipReason, Written
 from metadata_import.retrying import attempts, retried
@@ -73,7 +74,9 @@ class Worker:
         options: ImportOptions,
         on_written: Callable[[Increment], None],
         clock: Callable[[], datetime],
+        presence: BlobPresence | None = None,
     ) -> None:
+        self._presence = presence
         self._driver, self._connection, self._journal, self._options = driver, connection, journal, options
         self._on_written, self._clock = on_written, clock
         self._store = Store(connection, dynamic_media_types=options.dynamic_media_types)
@@ -81,15 +84,18 @@ class Worker:
 
     def work(self, kind: ImportKind, names: Iterable[str]) -> None:
         """Import these items. Raises StrictImportError at the first that a strict import stops at."""
-        with Reader(self._driver, concurrency=self._options.reads_in_flight) as reader:
+        with self._reader() as reader:
             if kind is ImportKind.BLOB_PREFIX:
-                for blobs in _read_ahead(reader, reader.read_blobs(names)):
+                for blobs in _read_ahead(reader, reader.read_blob_parts(names)):
                     self._write(kind, blobs)
             elif self._options.mode is Mode.ALL_REPOSITORIES:
                 self._import_tags(reader, names)
             else:
                 for parts in _read_ahead(reader, reader.read_repositories(names)):
                     self._write(kind, parts)
+
+    def _reader(self) -> Reader:
+        return Reader(self._driver, concurrency=self._options.reads_in_flight, presence=self._presence)
 
     def _import_tags(self, reader: Reader, names: Iterable[str]) -> None:
         """Import tags on manifests that are in the database; where one is missing, read its repository whole."""
@@ -101,7 +107,7 @@ class Worker:
             if unknown:
                 retried(self._connection, partial(self._journal.reset, ImportKind.REPOSITORY, unknown))
                 self._tagged = ("", set())
-                with Reader(self._driver, concurrency=self._options.reads_in_flight) as second:
+                with self._reader() as second:
                     for more in _read_ahead(second, second.read_repositories(sorted(unknown))):
                         self._write(ImportKind.REPOSITORY, more)
 
@@ -145,7 +151,7 @@ class Worker:
         if isinstance(part, RepositoryPart):
             empty = replace(part, manifests=(), tags=(), skips=(*part.skips, refused))
         else:
-            empty = BlobPart(part.prefix, skips=(*part.skips, refused))
+            empty = replace(part, blobs=(), skips=(*part.skips, refused))
         self._commit(kind, [empty], Written)
 
     def _write_all(self, kind: ImportKind, parts: Sequence[AnyPart]) -> None:
@@ -199,13 +205,16 @@ class Worker:
                 each,
                 tags=before.tags + each.tags,
                 manifests=before.manifests + each.manifests,
+                blobs=before.blobs + each.blobs,
+                blobs_size_bytes=before.blobs_size_bytes + each.blobs_size_bytes,
                 is_finished=each.is_finished,
             )
         return list(by_name.values())
 
     def _done_part(self, part: AnyPart, lost: set[str]) -> Done:
         if isinstance(part, BlobPart):
-            return Done(name=part.prefix, blobs=len(part.blobs), blobs_size_bytes=sum(b.size for b in part.blobs))
+            size = sum(blob.size for blob in part.blobs)
+            return Done(name=part.prefix, blobs=len(part.blobs), blobs_size_bytes=size, is_finished=part.is_last)
         if self._tagged[0] != part.path:
             self._tagged = (part.path, set())
         tags = [tag for tag in part.tags if not lost or layout.tag_link(part.path, tag.name) not in lost]

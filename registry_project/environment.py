@@ -4,6 +4,7 @@ A value is taken as it is written. django-environ alone would read `500ms` as 50
 begins with `$` as the name of another variable.
 """
 
+import copy
 import ipaddress
 import os
 import sys
@@ -166,6 +167,24 @@ def database(name: str, *, fallbacks: Sequence[str] = ()) -> dict[str, Any]:
     if not config.get("NAME"):
         raise ImproperlyConfigured(_no_url(name))
     return config
+
+
+def database_or(name: str, other: dict[str, Any]) -> dict[str, Any]:
+    """Return the database that a URL names, or a copy of the other one where the variable is not set."""
+    return database(name) if os.environ.get(name) else copy.deepcopy(other)
+
+
+def registry_database(name: str, configured: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the registry's database: that of its own configuration if it names one, else that of the URLs."""
+    named = database(name, fallbacks=["DATABASE_URL"])
+    if configured is None:
+        return named
+    if os.environ.get(name) and not are_one_database(named, configured):
+        raise ImproperlyConfigured(
+            f"{name} and the database of the registry's configuration (REGISTRY_CONFIGURATION_PATH, "
+            "--config, REGISTRY_DATABASE_HOST and its like) are not the same. Unset one of them."
+        )
+    return configured
 
 
 def are_one_database(first: dict[str, Any], second: dict[str, Any]) -> bool:

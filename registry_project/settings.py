@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from registry_project import environment as env
+from registry_project import registry_config
 from registry_project.logs import to_record
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -56,6 +57,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "axes",
+    "procrastinate.contrib.django",
     "schema_migrations",
     "background_migrations",
     "metadata_import",
@@ -250,17 +252,18 @@ _DATABASE_DEFAULTS = {
     # A cursor held by the server outlives a transaction, which a transaction pooler does not allow.
     "DISABLE_SERVER_SIDE_CURSORS": True,
 }
+REGISTRY_CONFIG = registry_config.read(os.environ)
+#: The registry's metadata database. Schema migrations need a direct connection, all else may go through a
+#: transaction pooler.
+#: default: what the registry's own configuration names, else `DATABASE_URL`
+_REGISTRY_DATABASE = env.registry_database("REGISTRY_DATABASE_URL", REGISTRY_CONFIG.as_django())
 DATABASES = {
     #: Django's own tables: users, sessions. A demonstration uses the bundled PostgreSQL.
     "default": {**_DATABASE_DEFAULTS, **env.database("DATABASE_URL")},
-    #: The registry's metadata database. Schema migrations need a direct connection, all else may go through a
-    #: transaction pooler.
-    "registry": {**_DATABASE_DEFAULTS, **env.database("REGISTRY_DATABASE_URL", fallbacks=["DATABASE_URL"])},
-    "rails": {
-        **_DATABASE_DEFAULTS,
-        #: GitLab Rails' database, for background migrations of its tables; Django's migrations never run there.
-        **env.database("RAILS_DATABASE_URL", fallbacks=["REGISTRY_DATABASE_URL", "DATABASE_URL"]),
-    },
+    "registry": {**_DATABASE_DEFAULTS, **_REGISTRY_DATABASE},
+    #: GitLab Rails' database, for background migrations of its tables; Django's migrations never run there.
+    #: default: the registry's database
+    "rails": {**_DATABASE_DEFAULTS, **env.database_or("RAILS_DATABASE_URL", _REGISTRY_DATABASE)},
 }
 # Without these a server that vanished, with its machine or behind a firewall, is waited for for hours.
 _NOTICE_A_DEAD_SERVER = {
@@ -342,11 +345,24 @@ REGISTRY_API_CONCURRENCY = env.positive("REGISTRY_API_CONCURRENCY", default=10)
 #: Processes that share an import.
 #: default: one per processor, at most 4
 IMPORT_CONCURRENCY = env.positive("REGISTRY_IMPORT_CONCURRENCY", default=min(4, os.cpu_count() or 1))
-#: Reads that each of them has in flight at most; one at a time where the storage answers at once, more while it is
-#: waited for.
-IMPORT_READS_IN_FLIGHT = env.positive("REGISTRY_IMPORT_READS_IN_FLIGHT", default=8)
+#: Reads that each of them has in flight at most; of a directory one at a time where it answers at once, more while it
+#: is waited for.
+#: default: 0, which is 8 for a directory and 128 for object storage
+IMPORT_READS_IN_FLIGHT = env.count("REGISTRY_IMPORT_READS_IN_FLIGHT", default=0)
 #: How long an import is silent before it counts as dead where its session does not tell, that is behind a pooler.
 IMPORT_GRACE_SECONDS = env.seconds("REGISTRY_IMPORT_GRACE", default=30.0)
+
+# Tasks of an import that many machines share; their tables are in `default`.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
+PROCRASTINATE_IMPORT_PATHS = ["metadata_import.tasks"]
+PROCRASTINATE_WORKER_DEFAULTS = {
+    #: Tasks of a distributed import that one `procrastinate worker` does at once; one of all the workers' is taken up
+    #: by the coordination of an import that was handed over.
+    "concurrency": env.positive("REGISTRY_IMPORT_TASKS", default=4),
+    "delete_jobs": "successful",
+    "update_heartbeat_interval": IMPORT_GRACE_SECONDS / 4,
+    "stalled_worker_timeout": IMPORT_GRACE_SECONDS,
+}
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
@@ -362,6 +378,7 @@ SECRETS = [
     SECRET_KEY,
     REGISTRY_API_SIGNING_KEY,
     *(str(_database.get("PASSWORD") or "") for _database in DATABASES.values()),
+    *REGISTRY_CONFIG.secrets(),
 ]
 #: What is logged.
 LOG_LEVEL = env.log_level("LOG_LEVEL", default="WARNING")

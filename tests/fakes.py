@@ -50,6 +50,7 @@ class MemoryDriver:
     written_at: datetime | None = None  # every file
     name: str = "memory"
     root: str = "memory:"
+    is_remote: bool = False
 
     def stat(self, path: str) -> FileInfo:
         self._check(path)

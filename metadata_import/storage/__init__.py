@@ -8,7 +8,10 @@ from metadata_import.refusals import UnknownStorageDriverError
 from metadata_import.storage.base import StorageDriver
 
 STORAGE_DRIVERS = {
+    "azure": "metadata_import.storage.azure.AzureDriver",
     "filesystem": "metadata_import.storage.filesystem.FilesystemDriver",
+    "gcs": "metadata_import.storage.gcs.GCSDriver",
+    "s3": "metadata_import.storage.s3.S3Driver",
 }
 
 

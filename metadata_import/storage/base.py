@@ -15,6 +15,7 @@ class FileInfo:
     path: str
     size: int
     is_directory: bool
+    md5: str | None = None  # of its content in hex, where a listing tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class StorageDriver(Protocol):
 
     name: str
     root: str  # for messages
+    # Each request takes long, and many at once take no longer; a walk costs no more than a list and tells as much.
+    is_remote: bool
 
     def stat(self, path: str) -> FileInfo:
         """Return what is at a path."""

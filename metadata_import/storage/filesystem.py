@@ -39,6 +39,7 @@ class FilesystemDriver:
     """A directory tree; its root may itself be reached through links."""
 
     name = "filesystem"
+    is_remote = False
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.realpath(root)

@@ -21,4 +21,10 @@ class CommandWithExamples(BaseCommand):
         """Return the parser with the examples below its options."""
         parser = super().create_parser(prog_name, subcommand, epilog=self.examples, **options)
         parser.formatter_class = _ExamplesFormatter
+        parser.add_argument(
+            "--config",
+            metavar="FILE",
+            help="the registry's own config.yml, for its database: and storage: (environment: "
+            "REGISTRY_CONFIGURATION_PATH); anywhere on the command line",
+        )
         return parser

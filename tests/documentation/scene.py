@@ -24,7 +24,7 @@ from tests.e2e.tokens import TokenAuth
 from tests.waiting import until
 
 # What needs no shell and no other settings is run in this process, which saves the second that Django takes to start.
-PLAIN = re.compile(r"python manage\.py (?!registry_token|database migrate new)[^|&;<>$`(){}]*")
+PLAIN = re.compile(r"python manage\.py (?!registry_token|database migrate new|.*--config)[^|&;<>$`(){}]*")
 
 ROWS = """
     CREATE SCHEMA far;
@@ -99,6 +99,13 @@ class Scene(Shell):
         return self.home / "registry"
 
     @cached_property
+    def configuration(self) -> Path:
+        """A registry's own configuration, of that tree."""
+        path = self.home / "config.yml"
+        path.write_text(f"storage:\n  filesystem:\n    rootdirectory: {self.tree}\n")
+        return path
+
+    @cached_property
     def variables(self) -> Mapping[str, str]:
         """The environment of a production: databases, and who may ask the API."""
         auth, key, bundle = TokenAuth(), self.home / "registry.key", self.home / "bundle.pem"
@@ -124,6 +131,7 @@ class Scene(Shell):
         """Put in the storage tree, the key and the site of this page."""
         text = re.sub(r"/var/lib/registry(?![\w-])", str(self.tree), text)
         text = re.sub(r"--metrics-port \d+", lambda _: f"--metrics-port {free_port()}", text)
+        text = text.replace("/etc/docker/registry/config.yml", str(self.configuration))
         text = text.replace("/etc/gitlab/registry.key", str(self.home / "registry.key"))
         return text.replace(SITE, self.site) if SITE in text else text
 

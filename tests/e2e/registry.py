@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -147,6 +148,11 @@ class Registry:
     auth: TokenAuth | None = None
 
     @property
+    def config(self) -> Path:
+        """Return its configuration, as long as it runs."""
+        return self.root.with_name(f"{self.root.name}.yml")
+
+    @property
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
@@ -224,8 +230,10 @@ class Registry:
 
 
 @contextmanager
-def running_registry(root: Path, *, token_auth: bool = False) -> Iterator[Registry]:
-    """Run docker-registry over a storage root, on a free port of this machine, until the block ends."""
+def running_registry(root: Path, *, token_auth: bool = False, storage: str = "") -> Iterator[Registry]:
+    """Run docker-registry over a storage root, or another storage as its configuration names it, on a free port of
+    this machine, until the block ends.
+    """
     root.mkdir(parents=True, exist_ok=True)
     port, auth = free_port(), TokenAuth() if token_auth else None
     config, bundle = root.with_name(f"{root.name}.yml"), root.with_name(f"{root.name}.crt")
@@ -233,12 +241,15 @@ def running_registry(root: Path, *, token_auth: bool = False) -> Iterator[Regist
         bundle.write_bytes(auth.certificate())
     config.write_text(
         f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}, "
-        f"maintenance: {{uploadpurging: {{enabled: false}}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-        + (f"auth: {{token: {_auth_settings(auth, bundle)}}}\n" if auth else "")
+        f"storage: {{{storage or f'filesystem: {{rootdirectory: {root}}}'}, delete: {{enabled: true}}, "
+        "redirect: {disable: true}, maintenance: {uploadpurging: {enabled: false}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n" + (f"auth: {{token: {_auth_settings(auth, bundle)}}}\n" if auth else "")
     )
     process = subprocess.Popen(
-        ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["docker-registry", "serve", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"},  # at which its S3 fails
     )
     try:
         _wait_until_open(port, process)

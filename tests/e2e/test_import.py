@@ -22,6 +22,7 @@ from tests.e2e.registry import (
     require_programs,
     running_registry,
 )
+from tests.object_servers import new_bucket, s3_buckets
 
 pytestmark = pytest.mark.e2e
 
@@ -143,6 +144,34 @@ def test_the_database_says_what_the_registry_says(registry, database):
 
     compared = run_import(registry.root, database, "--verify")
     assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+def test_a_registry_on_s3_is_imported_by_its_own_configuration(tmp_path, database):
+    require_programs("docker-registry", "skopeo")
+    with s3_buckets() as buckets:
+        keys = {"bucket": new_bucket(buckets.port), "region": "us-east-1", "rootdirectory": "/some/prefix"}
+        keys |= {"regionendpoint": f"http://127.0.0.1:{buckets.port}", "accesskey": "key", "secretkey": "very-secret"}
+        storage = f"s3: {json.dumps({**keys, 'secure': False, 'v4auth': True})}"
+        with running_registry(tmp_path / "root", storage=storage) as registry:
+            push_sample(registry, tmp_path / "layout")
+            done = run_import(registry.config, database, "--json")
+            assert done.returncode == 0, done.stderr
+            report = json.loads(done.stdout)
+            assert (report["skips"], report["is_marked"]) == ({}, True)
+            with database.connect() as connection:
+                tagged = tagged_manifests(connection)
+                for path in REPOSITORIES:
+                    assert {tag for repository, tag in tagged if repository == path} == registry.tags(path)
+                for path, tag in (("group/app", "2.0"), ("group/sub/project", "docker-list")):
+                    payload = tagged[path, tag][1]
+                    assert payload == registry.raw(f"{path}:{tag}")
+                    check_manifest(connection, registry, path, payload)
+            compared = run_import(registry.config, database, "--verify")
+            assert compared.returncode == 0, compared.stdout + compared.stderr
+            refused = run_import(registry.config, database)
+            assert refused.returncode == 1
+    said = "".join(each.stdout + each.stderr for each in (done, compared, refused))
+    assert "very-secret" not in said
 
 
 def test_what_umoci_builds_is_imported(tmp_path, database):

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from math import comb
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -11,6 +12,7 @@ from django.db import connections
 from metadata_import import differences, reader, snapshots, verifier
 from metadata_import.differences import DifferenceKind, VerifyReport
 from metadata_import.refusals import NotARegistryError
+from metadata_import.sampling import Sample
 from metadata_import.statistics import Counts, ImportKind
 from metadata_import.storage.filesystem import FilesystemDriver
 from tests.metadata_import.damages import in_memory
@@ -48,6 +50,29 @@ def found(tree: Tree, **more) -> list[tuple[DifferenceKind, str]]:
 def execute(statement: str, **values) -> None:
     with connections["registry"].cursor() as cursor:
         cursor.execute(statement, values)
+
+
+def test_a_sample_says_how_much_of_the_whole_it_vouches_for(tree):
+    execute("DELETE FROM tags")
+    report = compare(tree, sample=1)
+    repositories, prefixes = report.samples
+    assert (repositories.total, repositories.sampled, repositories.differing) == (2, 1, 1)
+    assert repositories.most_differing == 2
+    assert (prefixes.sampled, prefixes.differing) == (1, 0)
+    assert not compare(tree, sample=1_000).samples
+
+
+@pytest.mark.parametrize(
+    ("total", "sampled", "differing"), [(100, 99, 0), (10_000, 300, 0), (1_000_000, 300, 0), (1_000, 100, 3)]
+)
+def test_confidence_is_that_of_the_hypergeometric_distribution(total, sampled, differing):
+    def likelihood(of_all: int) -> float:
+        ways = (comb(of_all, seen) * comb(total - of_all, sampled - seen) for seen in range(differing + 1))
+        return sum(ways) / comb(total, sampled)
+
+    most = Sample("things", total, sampled, differing).most_differing
+    assert likelihood(most + 1) <= 0.05
+    assert most == differing or likelihood(most) > 0.05
 
 
 def test_what_was_imported_is_equal(tree):

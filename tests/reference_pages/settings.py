@@ -22,6 +22,8 @@ KINDS = {
     "log_level": "`DEBUG`, `INFO`, `WARNING`, `ERROR`",
     "time_zone": "a time zone",
     "database": "a database URL",
+    "registry_database": "a database URL",
+    "database_or": "a database URL",
     "file_text": "a file",
     "writable_file": "a file",
     "networks": "networks, separated by commas",
@@ -34,6 +36,9 @@ INTRODUCTION = """\
 All configuration comes from environment variables; an empty one counts as one that is not set. A value that makes no
 sense is an error at the start that names the variable. A database URL reads
 `postgres://user:password@host:port/name`, with special characters of the password percent-encoded.
+
+Keys of [the registry's own configuration](../how-to/configure.md#the-registrys-own-configuration) can be given as
+variables too, such as `REGISTRY_STORAGE_S3_BUCKET`.
 
 [Configure it](../how-to/configure.md) says which of these a production needs. Where `DATABASE_URL` is not set,
 `manage.py` runs a demonstration: the [bundled PostgreSQL](../how-to/bundled-postgresql.md), and made-up values for what

@@ -1,0 +1,87 @@
+"""Hands the items of an import to a queue of tasks, which workers on any machines take, and watches the journal.
+
+The journal alone says what is done. The queue only brings items to workers: what it loses is handed out again.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from metadata_import.errors import LeaseLostError, TaskFailedError
+from metadata_import.journal import Journal
+from metadata_import.statistics import ImportKind
+
+LOOK_SECONDS = 1.0
+# How often to see whether the queue still has tasks, in looks: it may hold a million.
+LOOKS_PER_CARE = 5
+LOOKS_PER_REMINDER = 60
+# Tasks that come back undone and without an error so often are not going to be done.
+HAND_OUTS = 5
+
+log = structlog.get_logger(__name__)
+
+
+class TaskQueue(Protocol):
+    """Brings items to workers, at least once, as long as nothing is lost."""
+
+    def hand_out(self, kind: ImportKind, names: Sequence[str], *, run_id: int, token: uuid.UUID) -> None:
+        """Enqueue one task for each of these."""
+
+    def has_tasks(self, *, token: uuid.UUID) -> bool:
+        """Tell whether some of them wait or are worked on."""
+
+    def has_workers(self) -> bool:
+        """Tell whether somebody is there to take tasks."""
+
+
+class Distribution:
+    """Has one run's items imported by whoever takes tasks."""
+
+    def __init__(
+        self, queue: TaskQueue, journal: Journal, *, run_id: int, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._queue, self._journal, self._run_id, self._sleep = queue, journal, run_id, sleep
+
+    def work(self, kind: ImportKind, names: Sequence[str], *, on_look: Callable[[int], None]) -> None:
+        """Return when all these items are done; on_look gets the number of items of the kind that are done.
+
+        Raises TaskFailedError for the first that cannot be done, and LeaseLostError when another import took over.
+        """
+        self._hand_out(kind, names)
+        looks, hand_outs, done_before = 0, 1, -1
+        while True:
+            done, total = self._journal.count_items(kind)
+            on_look(done)
+            if done == total:
+                return
+            self._refuse_to_go_on(kind)
+            looks += 1
+            if looks % LOOKS_PER_CARE == 0:
+                hand_outs = hand_outs if done == done_before else 0
+                hand_outs += self._care(kind, hand_outs)
+                done_before = done
+            if looks % LOOKS_PER_REMINDER == LOOKS_PER_CARE and not self._queue.has_workers():
+                log.warning("no worker takes tasks; on any machine: python manage.py procrastinate worker")
+            self._sleep(LOOK_SECONDS)
+
+    def _refuse_to_go_on(self, kind: ImportKind) -> None:
+        if error := self._journal.error(kind):
+            raise TaskFailedError(error)
+        if not self._journal.holds_lease():
+            raise LeaseLostError
+
+    def _care(self, kind: ImportKind, hand_outs: int) -> bool:
+        """Hand out again what is not done, if no task for it is left."""
+        if self._queue.has_tasks(token=self._journal.token):
+            return False
+        if hand_outs >= HAND_OUTS:
+            raise TaskFailedError("tasks end without having done anything; see the workers' logs.")
+        log.warning("tasks are handed out again")
+        self._hand_out(kind, self._journal.pending(kind))
+        return True
+
+    def _hand_out(self, kind: ImportKind, names: Sequence[str]) -> None:
+        self._queue.hand_out(kind, names, run_id=self._run_id, token=self._journal.token)
