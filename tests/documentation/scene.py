@@ -23,8 +23,9 @@ from tests.e2e.site import HOST, Site, served
 from tests.e2e.tokens import TokenAuth
 from tests.waiting import until
 
-# What needs no shell and no other settings is run in this process, which saves the second that Django takes to start.
-PLAIN = re.compile(r"python manage\.py (?!registry_token|database migrate new|.*--config)[^|&;<>$`(){}]*")
+# A command of ours that needs no shell; most run in this process, which saves the second that Django takes to start.
+ALONE = re.compile(r"python manage\.py [^|&;<>$`(){}]*")
+IN_A_PROCESS_OF_ITS_OWN = re.compile(r"manage\.py (registry_token|database migrate new)|--config ")
 
 ROWS = """
     CREATE SCHEMA far;
@@ -79,18 +80,25 @@ class Scene(Shell):
         """Run one block as it stands on its page. Raises AssertionError where it does not end well."""
         if fence.language == "sql":
             self._query(fence.text)
-        elif all(SERVES_A_SITE.match(command) for command in fence.commands):
-            for command in fence.commands:
-                self._serve_site(command)
-        elif all(PLAIN.fullmatch(command) or sign_of(command) for command in fence.commands):
+        elif all(ALONE.fullmatch(command) for command in fence.commands):
             for command in fence.commands:
                 self._prepare(command)
-                self.serve(command) if sign_of(command) else self._run_here(command)
+                self._run_one(command)
         else:
             for command in fence.commands:
                 assert not sign_of(command), f"{fence}: {command} serves for ever; give it a block of its own"
                 self._prepare(command)
             self.run_script(fence.text)
+
+    def _run_one(self, command: str) -> None:
+        if SERVES_A_SITE.match(command):
+            self._serve_site(command)
+        elif sign_of(command):
+            self.serve(command)
+        elif IN_A_PROCESS_OF_ITS_OWN.search(command):
+            self.run_script(command)
+        else:
+            self._run_here(command)
 
     @cached_property
     def tree(self) -> Path:

@@ -20,6 +20,7 @@ NOT_COPIED = shutil.ignore_patterns(".venv", ".git", "var", "site", "__pycache__
 # What runs until it is stopped, and what it says once it works.
 SERVING = {
     r"background_migrate worker(?!.* --(once|check))": "Ctrl-C or SIGTERM ends it",
+    r"database import .*--distributed --wait": "no worker takes tasks",
     r"background_migrate status --watch": "copy_manifests",
 }
 STOPPED = (0, -signal.SIGTERM, 143)

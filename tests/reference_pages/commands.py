@@ -14,6 +14,7 @@ from tests.reference_pages.markdown import code, listed, sentence, table
 
 OUR_APPS = ("registry_project", "schema_migrations", "background_migrations", "metadata_import")
 EXPLAINED = re.compile(r"(python manage\.py .*?)\s{2,}(.*)")
+DEEP = " " * 20
 HEADING = re.compile(r"examples?( \(.*\))?:")
 INTRODUCTION = """\
 # Commands
@@ -82,7 +83,12 @@ def _invocation(action: argparse.Action) -> str:
 def _epilog(text: str) -> Iterator[str]:
     """Yield the examples, which are indented, as a block that can be run; and what else is said as paragraphs."""
     lines = [line for line in text.splitlines() if not HEADING.fullmatch(line)]
-    examples = [EXPLAINED.sub(r"\1  # \2", line.removeprefix("  ")) for line in lines if line.startswith("  ")]
+    examples: list[str] = []
+    for line in [line for line in lines if line.startswith("  ")]:
+        if line.startswith(DEEP):  # an explanation that stands below its example
+            examples[-1] += f"  # {line.strip()}"
+        else:
+            examples.append(EXPLAINED.sub(r"\1  # \2", line.removeprefix("  ")))
     if examples:
         yield "```sh\n{}\n```\n".format("\n".join(examples))
     yield "\n".join(line for line in lines if not line.startswith("  ")).strip() + "\n"
