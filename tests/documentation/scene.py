@@ -90,6 +90,9 @@ class Scene(Shell):
                 self._prepare(command)
             self.run_script(fence.text)
 
+        if "migrate new" in fence.text:
+            del self.checkout  # what was written there would be pending for the next block
+
     def _run_one(self, command: str) -> None:
         if SERVES_A_SITE.match(command):
             self._serve_site(command)
