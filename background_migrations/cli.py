@@ -215,6 +215,7 @@ def _print_done(facts: dict[str, Any], text: str, *, options: dict[str, Any], st
 
 
 def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr: TextIO) -> None:
+    services.check_may_work(connection)
     names = options["names"] or None
     reports.migration_reports(connection, defaults=wiring.defaults(), names=names)  # all of them exist
     worker = new_worker(
@@ -236,6 +237,7 @@ def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr
 
 
 def _worker(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr: TextIO) -> None:
+    services.check_may_work(connection)
     failed_before = set(_names(connection, Status.FAILED))
     with metered(options["metrics_address"], options["metrics_port"]) as meter:
         worker = new_worker(

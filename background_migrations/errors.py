@@ -184,6 +184,19 @@ class TablesMissingError(BackgroundMigrationError):
         self.table, self.command = table, command
 
 
+class InsufficientPrivilegeError(BackgroundMigrationError):
+    """The role may not do what a worker does."""
+
+    code = "insufficient_privilege"
+
+    def __init__(self, role: str, *, missing: Sequence[str]) -> None:
+        super().__init__(
+            f"Role {role!r} may not run background migrations: it lacks {', '.join(missing)}. "
+            "docs/how-to/least-privilege-roles.md says which role may."
+        )
+        self.role, self.missing = role, tuple(missing)
+
+
 class UnsupportedServerError(BackgroundMigrationError):
     """The server is too old."""
 

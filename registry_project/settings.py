@@ -228,8 +228,16 @@ DATABASES = {
         **env.database("RAILS_DATABASE_URL", fallbacks=["REGISTRY_DATABASE_URL", "DATABASE_URL"]),
     },
 }
+# Without these a server that vanished, with its machine or behind a firewall, is waited for for hours.
+_NOTICE_A_DEAD_SERVER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 for _database in DATABASES.values():
-    _database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
+    _database["OPTIONS"] = {**_NOTICE_A_DEAD_SERVER, **_database.get("OPTIONS", {})}
 DATABASE_ROUTERS = ["registry_project.routers.RegistryRouter"]
 
 if SCHEMA_OWNER == "gitlab" and env.are_one_database(DATABASES["default"], DATABASES["registry"]):

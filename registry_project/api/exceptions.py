@@ -15,6 +15,7 @@ from background_migrations import errors as background_migrations
 from registry_project.api import throttling
 from registry_project.api.access import Requirement, alternatives
 from registry_project.request_log import note
+from schema_migrations import errors as schema_migrations
 
 RETRY_SECONDS = 5
 UNAVAILABLE = 503
@@ -55,7 +56,12 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     db.OperationalError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
     db.InterfaceError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
     psycopg.errors.UndefinedTable: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
+    psycopg.errors.ReadOnlySqlTransaction: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
+    schema_migrations.OutdatedRegistryError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable"),
     # Ours.
+    psycopg.errors.InsufficientPrivilege: Answer(
+        UNAVAILABLE, "INSUFFICIENT_PRIVILEGE", "the database role of this service may not do this", tells=False
+    ),
     background_migrations.InvalidTransitionError: Answer(
         409, "BBM_INVALID_TRANSITION", "the background migration's status does not allow this"
     ),

@@ -1,9 +1,10 @@
 """Makes URL patterns of the routes that the apps declare: each with and without its slash, and guarded."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from django.urls import ResolverMatch, URLPattern, path, register_converter
+from psycopg import Connection
 from rest_framework.views import APIView
 
 from registry_project.api.access import alternatives
@@ -31,25 +32,29 @@ class IdConverter:
 register_converter(IdConverter, "positive")
 
 
-def api_patterns(routes: Iterable[Route]) -> list[URLPattern]:
+def api_patterns(
+    routes: Iterable[Route], *, registry: Callable[[], Connection] = registry_connection
+) -> list[URLPattern]:
     """Return the patterns of routes: the canonical path, its view, and other paths that are answered alike.
+
+    Views get their connection to the registry's database from `registry`.
 
     Raises ImproperlyConfigured when a view does not declare what it requires.
     """
     patterns = []
     for canonical, view, aliases in routes:
-        served = _guarded(view, canonical).as_view()
+        served = _guarded(view, canonical, registry).as_view()
         for each in (canonical, *aliases):
             bare = each.rstrip("/")
             patterns += [path(f"{bare}/", served), path(bare, served)]
     return patterns
 
 
-def _guarded(view: type[APIView], canonical: str) -> type[APIView]:
+def _guarded(view: type[APIView], canonical: str, registry: Callable[[], Connection]) -> type[APIView]:
     """Return the view with what the project adds, as soon as it says what it requires."""
     alternatives(view, "GET")
     described = _described(canonical)
-    added = {"registry": staticmethod(registry_connection), "canonical_path": described, "__doc__": view.__doc__}
+    added = {"registry": staticmethod(registry), "canonical_path": described, "__doc__": view.__doc__}
     return type(view.__name__, (view, Protocol), added)
 
 

@@ -64,14 +64,6 @@ OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database
 
 
 @pytest.fixture
-def gitlab(scratch_copy):
-    """A registry's database as GitLab's registry leaves it: nothing of ours."""
-    with scratch_copy.connect() as connection:
-        connection.execute("DROP SCHEMA registry_admin CASCADE")
-    return scratch_copy
-
-
-@pytest.fixture
 def empty(create_database):
     """A second empty database."""
     database = create_database()
