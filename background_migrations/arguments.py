@@ -13,6 +13,7 @@ WATCH_SECONDS = 2.0
 MOST_ATTEMPTS = 10
 MOST_THREADS = 100  # each holds a connection of the server
 LARGEST_ID = 2**63 - 1
+LARGEST_PORT = 2**16 - 1
 DEFAULT = "default"  # sets a control back
 
 DESCRIPTION = "Manage background migrations: large data changes, done one small batch at a time."
@@ -27,7 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "run these, or all, to completion now, paused and failed ones too: no throttling, no pauses",
         "run\nrun copy_manifests --max-job-retry 5",
     ),
-    "worker": ("run jobs until stopped, throttled", "worker --concurrency 4\nworker --once"),
+    "worker": (
+        "run jobs until stopped, throttled",
+        "worker --concurrency 4 --metrics-port 9188\nworker --once\nworker --check",
+    ),
     "queue": (
         "insert a background migration that a work function brings along",
         "queue ResetStatusOnContainerRepositories",
@@ -128,6 +132,17 @@ def _add_loops(commands: Mapping[str, argparse.ArgumentParser]) -> None:
         help="seconds between jobs of one migration, unless its controls or its work function say otherwise",
     )
     commands["worker"].add_argument("--once", action="store_true", help="end when nothing is left to do")
+    commands["worker"].add_argument(
+        "--check",
+        action="store_true",
+        help="run nothing: exit 0 if the worker with this REGISTRY_BBM_HEARTBEAT_FILE is alive",
+    )
+    commands["worker"].add_argument(
+        "--metrics-port", type=_whole(1, LARGEST_PORT), metavar="PORT", help="serve Prometheus metrics there"
+    )
+    commands["worker"].add_argument(
+        "--metrics-address", metavar="ADDRESS", default="127.0.0.1", help="on this address (127.0.0.1)"
+    )
 
 
 def _add_controls(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import psycopg
 import structlog
 
-from background_migrations import locks, outcomes
+from background_migrations import facts, locks, outcomes
 from background_migrations.batching import STRATEGIES
+from background_migrations.correlation import correlated
 from background_migrations.errors import (
     BackgroundMigrationError,
     InvalidColumnError,
@@ -119,7 +120,13 @@ class Claimer:
         try:
             skip = self._record(migration_id, error, faults)
         except psycopg.Error as worse:
-            log.warning("fault cannot be noted", bbm_id=migration_id, error=faults.reason, text=str(worse))
+            log.warning(
+                "fault cannot be noted",
+                component=facts.component(self.rules),
+                bbm_id=migration_id,
+                error=faults.reason,
+                text=str(worse),
+            )
             skip = Skip(faults.reason)
         if skip.wait_seconds is None and isinstance(error, psycopg.Error):
             pause = min(FAULT_PAUSE_SECONDS * 2 ** (faults.count - 1), LONGEST_FAULT_PAUSE_SECONDS)
@@ -141,10 +148,21 @@ class Claimer:
             if code is None:
                 name = error.code if isinstance(error, BackgroundMigrationError) else "database_error"
                 outcomes.note_throttled(connection, migration, Throttled(name, faults.reason))
+                failed = False
             else:
-                transition(
-                    connection, [migration_id], to=Status.FAILED, actor=rules.actor, reason=faults.reason, code=code
-                )
+                with correlated(migration.correlation_id):
+                    failed = bool(
+                        transition(
+                            connection,
+                            [migration_id],
+                            to=Status.FAILED,
+                            actor=rules.actor,
+                            reason=faults.reason,
+                            code=code,
+                        )
+                    )
+        if failed:
+            self._tell_failed(migration, faults.reason)
         return Skip(faults.reason)
 
     def _look(self, migration_id: int, *, vain_cuts: int) -> Claim | Skip:
@@ -165,14 +183,22 @@ class Claimer:
                 return Skip("it is not active any more")
             if migration.controls.job_timeout_seconds is not None:
                 locks.limit_statements(connection, seconds=rules.timeout_of(migration))
-            return Turn(
-                session=self.session,
-                migration=migration,
-                function=self._function_of(migration),
-                rules=rules,
-                worker=self.worker,
-                vain_cuts=vain_cuts,
-            ).take()
+            with correlated(migration.correlation_id):
+                outcome = Turn(
+                    session=self.session,
+                    migration=migration,
+                    function=self._function_of(migration),
+                    rules=rules,
+                    worker=self.worker,
+                    vain_cuts=vain_cuts,
+                ).take()
+        if isinstance(outcome, Skip) and outcome.failed:
+            self._tell_failed(migration, outcome.failed)
+        return outcome
+
+    def _tell_failed(self, migration: MigrationRecord, reason: str) -> None:
+        with correlated(migration.correlation_id):
+            facts.tell_failed(log, migration, rules=self.rules, reason=reason)
 
     def _function_of(self, migration: MigrationRecord) -> WorkFunction:
         function = self.functions.get(migration.job_signature_name)

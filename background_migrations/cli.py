@@ -17,7 +17,7 @@ from background_migrations.arguments import DEFAULT, DESCRIPTION, WATCH_SECONDS,
 from background_migrations.errors import BackgroundMigrationError
 from background_migrations.jobs import Outcome
 from background_migrations.printing import counted
-from background_migrations.running import following, new_worker, stopping
+from background_migrations.running import beating, following, metered, new_worker, seconds_since_beat, stopping
 from background_migrations.sampling import Sampler
 from background_migrations.sessions import REGISTRY, Session
 from background_migrations.status import Status
@@ -48,6 +48,9 @@ def handle(options: dict[str, Any], *, stdout: TextIO, stderr: TextIO) -> None:
         "events": _events,
     }
     name = options["background_command"]
+    if options.get("check"):
+        _check(options, stdout)
+        return
     with wiring.connectors(f"background_migrate {name} by {wiring.user()}")[REGISTRY]() as connection:
         services.check_database(connection)
         commands[name](options, connection, stdout, stderr)
@@ -212,6 +215,7 @@ def _print_done(facts: dict[str, Any], text: str, *, options: dict[str, Any], st
 
 
 def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr: TextIO) -> None:
+    services.check_may_work(connection)
     names = options["names"] or None
     reports.migration_reports(connection, defaults=wiring.defaults(), names=names)  # all of them exist
     worker = new_worker(
@@ -233,16 +237,18 @@ def _run(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr
 
 
 def _worker(options: dict[str, Any], connection: Connection, stdout: TextIO, stderr: TextIO) -> None:
-    worker = new_worker(
-        wiring.rules(wiring.process_name(), interval=options["interval"]),
-        concurrency=options["concurrency"],
-        once=options["once"],
-    )
+    services.check_may_work(connection)
     failed_before = set(_names(connection, Status.FAILED))
-    with stopping(worker) as signals:
-        threads = counted(options["concurrency"], "thread")
-        print(f"Working in {threads}; Ctrl-C or SIGTERM ends it.", file=stderr, flush=True)
-        ended = worker.run()
+    with metered(options["metrics_address"], options["metrics_port"]) as meter:
+        worker = new_worker(
+            wiring.rules(wiring.process_name(), interval=options["interval"], meter=meter),
+            concurrency=options["concurrency"],
+            once=options["once"],
+        )
+        with stopping(worker) as signals, beating(worker):
+            threads = counted(options["concurrency"], "thread")
+            print(f"Working in {threads}; Ctrl-C or SIGTERM ends it.", file=stderr, flush=True)
+            ended = worker.run()
     counts = worker.counts
     finished, attempts = counted(counts[Outcome.FINISHED], "job"), counted(counts[Outcome.FAILED], "attempt")
     _print_done(
@@ -258,6 +264,12 @@ def _worker(options: dict[str, Any], connection: Connection, stdout: TextIO, std
             failed = dict.fromkeys(set(_names(now, Status.FAILED)) - failed_before, "it is failed")
         _tell_unfinished({**failed, **{name: worker.reasons.get(name, "it is active") for name in left}}, stderr)
     _exit(signals, ok=ended and not failed)
+
+
+def _check(options: dict[str, Any], stdout: TextIO) -> None:
+    seconds = seconds_since_beat()
+    text = f"The worker showed that it is alive {seconds:.0f} s ago."
+    _print_done({"seconds": round(seconds, 3)}, text, options=options, stdout=stdout)
 
 
 def _names(connection: Connection, *statuses: Status) -> list[str]:

@@ -178,8 +178,23 @@ class TablesMissingError(BackgroundMigrationError):
     code = "tables_missing"
 
     def __init__(self, table: str, *, command: str) -> None:
-        super().__init__(f"Table {table} does not exist yet; make it with: python manage.py {command}")
+        super().__init__(
+            f"Table {table} is not there yet, or not as this release needs it; make it with: python manage.py {command}"
+        )
         self.table, self.command = table, command
+
+
+class InsufficientPrivilegeError(BackgroundMigrationError):
+    """The role may not do what a worker does."""
+
+    code = "insufficient_privilege"
+
+    def __init__(self, role: str, *, missing: Sequence[str]) -> None:
+        super().__init__(
+            f"Role {role!r} may not run background migrations: it lacks {', '.join(missing)}. "
+            "docs/how-to/least-privilege-roles.md says which role may."
+        )
+        self.role, self.missing = role, tuple(missing)
 
 
 class UnsupportedServerError(BackgroundMigrationError):
@@ -265,3 +280,35 @@ class NoProgressError(BackgroundMigrationError):
     def __init__(self, table: str, *, column: str) -> None:
         super().__init__(f"The work function changed no row, and {table} still has rows whose {column} is NULL.")
         self.table, self.column = table, column
+
+
+class NoHeartbeatError(BackgroundMigrationError):
+    """A worker does not show that it is alive."""
+
+    code = "no_heartbeat"
+
+    def __init__(self, file: str, *, reason: str) -> None:
+        super().__init__(f"The worker shows no sign of life in {file}: {reason}.")
+        self.file, self.reason = file, reason
+
+
+class HeartbeatUnsetError(BackgroundMigrationError):
+    """Nobody said where a worker shows that it is alive."""
+
+    code = "heartbeat_unset"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Set REGISTRY_BBM_HEARTBEAT_FILE to the same file for the worker and for `worker --check`, "
+            "another one for each worker of a machine."
+        )
+
+
+class MetricsAddressError(BackgroundMigrationError):
+    """The metrics of a worker cannot be served where they were asked for."""
+
+    code = "metrics_address"
+
+    def __init__(self, address: str, port: int, *, reason: str) -> None:
+        super().__init__(f"Metrics cannot be served on {address} port {port}: {reason}. Choose another --metrics-port.")
+        self.address, self.port = address, port

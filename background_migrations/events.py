@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from psycopg import Connection
 
+from background_migrations import correlation
+
 LONGEST_REASON = 2_000  # characters; a statement in an error text may be of any length
 
 ADD = """
     INSERT INTO registry_admin.background_migration_events
-        (background_migration_id, name, job_id, kind, actor, reason, error_class, sqlstate)
-    VALUES (%(migration_id)s, %(name)s, %(job_id)s, %(kind)s, %(actor)s, %(reason)s, %(error_class)s, %(sqlstate)s)
+        (background_migration_id, name, job_id, kind, actor, reason, error_class, sqlstate, correlation_id)
+    VALUES (%(migration_id)s, %(name)s, %(job_id)s, %(kind)s, %(actor)s, %(reason)s, %(error_class)s, %(sqlstate)s,
+        %(correlation_id)s)
 """
 
 
@@ -48,5 +51,6 @@ def add(
         "reason": reason or (fault.text if fault else ""),
         "error_class": fault.error_class if fault else "",
         "sqlstate": fault.sqlstate if fault else "",
+        "correlation_id": correlation.current(),
     }
     connection.execute(ADD, values)

@@ -11,7 +11,7 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from background_migrations import catalog, locks, outcomes
+from background_migrations import catalog, facts, locks, outcomes
 from background_migrations.batching import Batch, any_null, next_bounds
 from background_migrations.errors import InvalidColumnError, InvalidTableError, NoProgressError, WorkAbortedError
 from background_migrations.events import Fault
@@ -81,6 +81,7 @@ class JobRun:
     _next_value: int = field(init=False)
     _sub_batches: int = field(init=False, default=0)
     _rows: int = field(init=False, default=0)
+    _began: float = field(init=False, default_factory=time.monotonic)
     _looked_at: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -99,7 +100,7 @@ class JobRun:
             if isinstance(error, psycopg.errors.QueryCanceled) and self.watch.should_stop():
                 return self._release()
             return self.fail(error)
-        self._log("job finished" if outcome is Outcome.FINISHED else f"job {outcome.value}")
+        self._log(f"job {outcome.value}", job_status=outcome.value)
         return outcome
 
     def fail(self, error: BaseException) -> Outcome:
@@ -112,9 +113,11 @@ class JobRun:
             self._begin(connection)
             if outcomes.holds(connection, claim, rules=self.rules) is None:
                 return self._lose()
-            outcomes.fail(connection, claim, fault=fault, exhausted=exhausted, half=half, rules=self.rules)
-        self._log("job failed", error=fault.error_class, text=fault.text)
-        self._fail_migration(error)
+            kind = outcomes.fail(connection, claim, fault=fault, exhausted=exhausted, half=half, rules=self.rules)
+        self.rules.meter.failed(claim.job, kind=kind)
+        self._log("job failed", job_status=Outcome.FAILED.value, error=fault.error_class, text=fault.text)
+        if reason := self._fail_migration(error):
+            facts.tell_failed(log, claim.migration, rules=self.rules, reason=reason)
         return Outcome.FAILED
 
     # --- One sub-batch --------------------------------------------------------------------------------------------
@@ -123,6 +126,7 @@ class JobRun:
         """Do one sub-batch, or give way; None: there is more to do."""
         if self.watch.should_stop() or self._is_throttled():
             return self._release()
+        began = time.monotonic()
         done = self._external() if self.claim.function.is_external else self._local()
         if done is Refusal.GITLAB_WORKS:
             self.watch.wait(GITLAB_PAUSE_SECONDS)
@@ -135,6 +139,19 @@ class JobRun:
         self._rows += done.rows
         if not done.batch.null_strategy and not done.last:
             self._next_value = done.batch.max_value + 1
+        seconds = time.monotonic() - began
+        self.rules.meter.worked(self.claim.job, rows=done.rows, seconds=seconds, work_seconds=done.seconds)
+        log.debug(
+            "sub-batch done",
+            component=facts.component(self.rules),
+            job_id=self.claim.piece.job_id,
+            sub_batch_count=self._sub_batches,
+            sub_batch_start=done.batch.min_value,
+            sub_batch_end=done.batch.max_value,
+            sub_batch_size=done.batch.size,
+            rows=done.rows,
+            duration_s=round(seconds, 3),
+        )
         self.watch.advanced(self.claim, rows=done.rows)
         return Outcome.FINISHED if done.last else None
 
@@ -244,26 +261,31 @@ class JobRun:
         outcomes.let_go(self.session.registry, self.claim)
         return Outcome.LOST
 
-    def _fail_migration(self, error: BaseException) -> None:
-        """Fail the migration when this error says that no other job can do better, or when most jobs have failed."""
+    def _fail_migration(self, error: BaseException) -> str:
+        """Fail the migration when this error says that no other job can do better, or when most jobs have failed.
+
+        Return why, if it failed now.
+        """
         claim, rules, connection = self.claim, self.rules, self.session.registry
         if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
             try:
                 with self._reading() as reading:
                     catalog.check_target(reading, claim.target, columns=claim.function.columns)
             except (InvalidTableError, InvalidColumnError) as missing:
-                outcomes.fail_for_target(connection, claim.migration, missing, actor=rules.actor)
-                return
+                return outcomes.fail_for_target(connection, claim.migration, missing, actor=rules.actor)
         with connection.transaction():
             self._begin(connection)
-            outcomes.fail_early(connection, claim.migration, actor=rules.actor)
+            return outcomes.fail_early(connection, claim.migration, actor=rules.actor)
 
     def _is_throttled(self) -> bool:
         if time.monotonic() - self._looked_at < THROTTLING_SECONDS:
             return False
         self._looked_at = time.monotonic()
         with self._reading() as connection:
-            return self.rules.lookout.throttled(connection, self.claim.target.table) is not None
+            throttled = self.rules.lookout.throttled(connection, self.claim.target.table)
+        if throttled is not None:
+            self.rules.meter.throttled(throttled.signal)
+        return throttled is not None
 
     def _half(self) -> Half | None:
         """Return where what is left can be cut in two; None when it is a single row, or cannot be looked at."""
@@ -294,18 +316,13 @@ class JobRun:
             self.claim.function.database, statement_timeout=self.rules.timeout_of(self.claim.migration)
         )
 
-    def _log(self, event: str, **facts: Any) -> None:
-        claim = self.claim
+    def _log(self, event: str, **more: Any) -> None:
         log.info(
             event,
-            component="registry.bbm.Worker",
-            bbm_id=claim.migration.id,
-            bbm_name=claim.migration.name,
-            job_id=claim.piece.job_id,
-            job_attempts=claim.piece.attempts,
-            job_start_id=claim.piece.next_value,
-            job_end_id=claim.piece.max_value,
+            component=facts.component(self.rules),
+            **facts.of_claim(self.claim),
             sub_batch_count=self._sub_batches,
             rows=self._rows,
-            **facts,
+            duration_s=round(time.monotonic() - self._began, 3),
+            **more,
         )

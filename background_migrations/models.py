@@ -116,6 +116,7 @@ class Event(models.Model):
     reason = models.TextField(default="", db_default="")
     error_class = models.TextField(default="", db_default="")
     sqlstate = models.TextField(default="", db_default="")
+    correlation_id = models.TextField(default="", db_default="")
 
     class Meta:
         db_table = '"registry_admin"."background_migration_events"'

@@ -177,8 +177,8 @@ def let_go(connection: Connection, claim: Claim) -> None:
 
 def fail(
     connection: Connection, claim: Claim, *, fault: Fault, exhausted: bool, half: Half | None, rules: Rules
-) -> None:
-    """Record a failed attempt: the piece waits for the next one, is cut in two, or is set aside."""
+) -> str:
+    """Record a failed attempt: the piece waits for the next one, is cut in two, or is set aside; return which."""
     piece = claim.piece
     kind = "job_split" if half else "job_set_aside" if exhausted else "job_failed"
     attempts = 0 if half else piece.attempts
@@ -198,19 +198,25 @@ def fail(
         connection.execute(SPLIT_OFF, second)
     connection.execute(FAIL, values)
     events.add(connection, kind, migration=claim.reference, actor=rules.actor, job_id=piece.job_id, fault=fault)
+    return kind
 
 
-def fail_early(connection: Connection, migration: MigrationRecord, *, actor: str) -> None:
-    """Fail a migration of which more than half of its jobs, at least 50, have failed and not succeeded since."""
+def fail_early(connection: Connection, migration: MigrationRecord, *, actor: str) -> str:
+    """Fail a migration of which more than half of its jobs, at least 50, have failed and not succeeded since.
+
+    Return why, if it failed now.
+    """
     values = {"id": migration.id}
     ((failed,),) = connection.execute(FAILED_JOBS, values)
     if failed * 2 <= EARLY_FAILURE_JOBS:
-        return
+        return ""
     ((jobs,),) = connection.execute(ALL_JOBS, values)
-    if jobs >= EARLY_FAILURE_JOBS and failed * 2 > jobs:
-        reason = f"{failed} of its first {jobs} jobs failed"
-        code = FailureErrorCode.UNKNOWN
-        transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=reason, code=code)
+    if jobs < EARLY_FAILURE_JOBS or failed * 2 <= jobs:
+        return ""
+    reason = f"{failed} of its first {jobs} jobs failed"
+    code = FailureErrorCode.UNKNOWN
+    moved = transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=reason, code=code)
+    return reason if moved else ""
 
 
 def fail_for_target(
@@ -219,11 +225,12 @@ def fail_for_target(
     error: InvalidTableError | InvalidColumnError,
     *,
     actor: str,
-) -> None:
-    """Fail a migration whose table or one of its columns is not there."""
+) -> str:
+    """Fail a migration whose table or one of its columns is not there; return why, if it failed now."""
     is_table = isinstance(error, InvalidTableError)
     code = FailureErrorCode.INVALID_BBM_TABLE if is_table else FailureErrorCode.INVALID_BBM_COLUMN
-    transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=str(error), code=code)
+    moved = transition(connection, [migration.id], to=Status.FAILED, actor=actor, reason=str(error), code=code)
+    return str(error) if moved else ""
 
 
 def give_up_abandoned(connection: Connection, migration: MigrationRecord, *, piece: Piece, actor: str) -> None:

@@ -13,6 +13,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from background_migrations.batching import Bounds, Target
+from background_migrations.meter import Job
 from background_migrations.records import MigrationRecord
 from background_migrations.status import Status
 from background_migrations.work import WorkFunction
@@ -117,6 +118,11 @@ class Claim:
     token: uuid.UUID
     stamp: datetime.datetime  # when the job's row was written at the claim: whoever writes it later has the job
     piece: Piece
+
+    @property
+    def job(self) -> Job:
+        """What it is called by a meter."""
+        return self.migration.job_signature_name, str(self.migration.id)
 
     @property
     def reference(self) -> tuple[int, str]:

@@ -5,13 +5,14 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 import structlog
 from psycopg import Connection
 
+from background_migrations.facts import WORKER
 from background_migrations.sessions import Connect, is_direct
 from background_migrations.transitions import CHANNEL
 
@@ -72,9 +73,11 @@ class Presence(threading.Thread):
     Behind a pooler nobody can be woken: then waiting workers look by themselves.
     """
 
-    def __init__(self, connect: Connect, *, grace: float, bell: Bell) -> None:
+    def __init__(
+        self, connect: Connect, *, grace: float, bell: Bell, on_beat: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(name="presence", daemon=True)
-        self._connect, self._bell = connect, bell
+        self._connect, self._bell, self._on_beat = connect, bell, on_beat
         self._pause = grace / BEATS_IN_GRACE
         self._claims: set[uuid.UUID] = set()
         self._lock, self._ended = threading.Lock(), threading.Event()
@@ -95,11 +98,12 @@ class Presence(threading.Thread):
         """Beat and listen until the end; a lost connection is opened again."""
         with self._end_seen:
             while not self._ended.is_set():
+                self._on_beat()  # without a database, too
                 try:
                     with self._connect() as connection:
                         self._attend(connection)
                 except psycopg.Error as error:
-                    log.warning("presence lost its connection", error=str(error))
+                    log.warning("presence lost its connection", component=WORKER, error=str(error))
                     self._ended.wait(RECONNECT_SECONDS)
 
     def end(self) -> None:
@@ -115,6 +119,7 @@ class Presence(threading.Thread):
             connection.execute(f"LISTEN {CHANNEL}")
             self._bell.ring()  # what was said before that was not heard
         while not self._ended.is_set():
+            self._on_beat()
             with self._lock:
                 claims = list(self._claims)
             if claims:

@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 from background_migrations import locks
 from background_migrations.batching import NULL_STRATEGY, Target
 from background_migrations.errors import InvalidTableError
+from background_migrations.meter import Meter
 from background_migrations.pacing import Adaptation
 from background_migrations.status import Status
 from background_migrations.throttling import Lookout
@@ -22,7 +23,11 @@ READ = sql.SQL("""
     SELECT m.id, m.name, m.status, m.min_value, m.max_value, m.batch_size, m.job_signature_name, m.table_name,
         m.column_name, m.batching_strategy, m.total_tuple_count, m.failure_error_code,
         coalesce((to_jsonb(m)->>'sub_batch_size')::int, 0) AS sub_batch_size,
-        to_jsonb(c) AS controls
+        to_jsonb(c) AS controls,
+        coalesce((
+            SELECT correlation_id FROM registry_admin.background_migration_events
+            WHERE background_migration_id = m.id ORDER BY id DESC LIMIT 1
+        ), '') AS correlation_id
     FROM public.batched_background_migrations m
     LEFT JOIN registry_admin.background_migration_controls c ON c.background_migration_id = m.id
     WHERE m.id = %(id)s
@@ -74,6 +79,7 @@ class MigrationRecord:
     total_tuple_count: int | None
     failure_error_code: int | None
     controls: Controls
+    correlation_id: str = ""  # of the last request or command that changed something, which its jobs go on with
 
     @property
     def null_strategy(self) -> bool:
@@ -122,6 +128,7 @@ class Rules:
     unfinished: Status = Status.ACTIVE  # how a job is stored until it is done
     lookout: Lookout = field(default_factory=Lookout)
     paced: bool = True  # False: no interval, no hold
+    meter: Meter = field(default_factory=Meter)
 
     def job_attempts(self, attempts: int) -> int:
         """Return what GitLab's table shows of the attempts of a job that may have more.

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from tenacity import Retrying, retry_if_exception_type, retry_if_not_exception_type, stop_after_attempt, wait_fixed
 
+from background_migrations import correlation
 from background_migrations.errors import BackgroundMigrationError
 
 log = structlog.get_logger(__name__)
@@ -130,9 +131,14 @@ class RegistryClient:
         with self._open(connection.host, connection.port, deadline=deadline) as opened:
             connection.sock = cast("socket.socket", _BoundedStream(opened, deadline=deadline))
             path = f"{self._url.path.rstrip('/')}/v2/{quote(repository)}/tags/list?n=1"
-            connection.request("GET", path, headers={**self._headers, **self._authorization(repository)})
+            connection.request("GET", path, headers=self._headers_for(repository))
             response = connection.getresponse()
             return response.status, _body(response) if response.status in OK else b""
+
+    def _headers_for(self, repository: str) -> dict[str, str]:
+        correlation_id = correlation.current()
+        traced = {"X-Request-ID": correlation_id} if correlation_id else {}
+        return {**self._headers, **traced, **self._authorization(repository)}
 
     def _authorization(self, repository: str) -> dict[str, str]:
         if self._signer is None:

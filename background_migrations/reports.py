@@ -84,7 +84,7 @@ JOBS = """
 """
 JOB_STATES = ("waiting", "running", "failed", "set aside", "finished")
 EVENTS = """
-    SELECT created_at, kind, actor, job_id, old_status, new_status, reason, error_class, sqlstate
+    SELECT created_at, kind, actor, job_id, old_status, new_status, reason, error_class, sqlstate, correlation_id
     FROM registry_admin.background_migration_events
     WHERE background_migration_id = %(id)s ORDER BY id DESC LIMIT %(limit)s
 """
@@ -157,6 +157,7 @@ class EventReport:
     reason: str
     error_class: str
     sqlstate: str
+    correlation_id: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,20 @@
 """Runs workers in a command: built from settings, ended by signals, followed on standard error."""
 
+import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from importlib import import_module
+from pathlib import Path
 from typing import TextIO
 
 from django.conf import settings
 
 from background_migrations import reports, sync_runner, wiring
+from background_migrations.errors import HeartbeatUnsetError
 from background_migrations.following import Follower
+from background_migrations.heartbeat import Heartbeat
+from background_migrations.meter import Meter
 from background_migrations.records import Rules
 from background_migrations.sessions import PURPOSE, Session
 from background_migrations.sync_runner import RunResult
@@ -36,6 +42,41 @@ def new_worker(
         options=wiring.options(),
         stop_seconds=settings.BBM_STOP_TIMEOUT_SECONDS,
     )
+
+
+@contextmanager
+def metered(address: str, port: int | None) -> Iterator[Meter]:
+    """Give who counts what this process does; without a port nobody does."""
+    if port is None:
+        yield Meter()
+        return
+    # What a worker counts is its own, also where the server's processes share their counts by this directory. The
+    # library looks at it when it is loaded, which is a matter of time as well.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    metrics = import_module("background_migrations.metrics")
+    with metrics.served(address, port, worker=wiring.process_name()) as meter:
+        yield meter
+
+
+@contextmanager
+def beating(worker: Worker) -> Iterator[None]:
+    """Show in a file that the worker is alive, where one is configured."""
+    if not settings.BBM_HEARTBEAT_FILE:
+        yield
+        return
+    heartbeat = Heartbeat(Path(settings.BBM_HEARTBEAT_FILE))
+    worker.on_beat = heartbeat.beat
+    try:
+        yield
+    finally:
+        heartbeat.end()
+
+
+def seconds_since_beat() -> float:
+    """Return how long ago the worker of this machine showed that it is alive. Raises when that is too long."""
+    if not settings.BBM_HEARTBEAT_FILE:
+        raise HeartbeatUnsetError
+    return Heartbeat(Path(settings.BBM_HEARTBEAT_FILE)).check(longest_seconds=settings.BBM_GRACE_SECONDS)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from background_migrations.errors import (
     ConflictingControlsError,
     ControlTypeError,
     GitLabWorkerError,
+    InsufficientPrivilegeError,
     InvalidControlError,
     InvalidTransitionError,
     NothingToQueueError,
@@ -60,10 +61,27 @@ MAY_BE_ZERO = frozenset({"sub_batch_size", "interval_seconds", "job_timeout_seco
 
 TABLES = """
     SELECT to_regclass('public.batched_background_migrations') IS NOT NULL,
-        to_regclass('registry_admin.background_migration_job_progress') IS NOT NULL
+        EXISTS (
+            SELECT FROM pg_attribute
+            WHERE attrelid = to_regclass('registry_admin.background_migration_events') AND attname = 'correlation_id'
+        )
 """
 NAME = "SELECT name FROM public.batched_background_migrations WHERE id = %s"
-FIND = "SELECT id, name, status FROM public.batched_background_migrations WHERE name = ANY(%s) ORDER BY id FOR UPDATE"
+FIND = "SELECT id, name, status FROM public.batched_background_migrations WHERE name = ANY(%s) ORDER BY id"
+LOCKED = " FOR UPDATE"
+# What whoever works needs, whatever the work functions do.
+MISSING_PRIVILEGES = """
+    SELECT current_user::text, array_agg(privilege || ' on ' || name ORDER BY name, privilege)
+    FROM unnest(%(tables)s::text[]) AS name, unnest(ARRAY['INSERT', 'UPDATE']) AS privilege
+    WHERE NOT has_table_privilege(name, privilege)
+"""
+WRITTEN_BY_WORKERS = [
+    "public.batched_background_migration_jobs",
+    "public.batched_background_migrations",
+    "registry_admin.background_migration_controls",
+    "registry_admin.background_migration_events",
+    "registry_admin.background_migration_job_progress",
+]
 HAS_FAILED_JOB = """
     SELECT EXISTS (
         SELECT FROM public.batched_background_migration_jobs
@@ -104,7 +122,14 @@ def check_database(connection: Connection) -> None:
     if not shared:
         raise TablesMissingError("batched_background_migrations", command="database migrate up")
     if not own:
-        raise TablesMissingError("registry_admin.background_migration_job_progress", command="migrate")
+        raise TablesMissingError("registry_admin.background_migration_events", command="migrate")
+
+
+def check_may_work(connection: Connection) -> None:
+    """Raise InsufficientPrivilegeError when the role could not even record what a worker does."""
+    ((role, missing),) = connection.execute(MISSING_PRIVILEGES, {"tables": WRITTEN_BY_WORKERS})
+    if missing:
+        raise InsufficientPrivilegeError(role, missing=missing)
 
 
 def name_of(connection: Connection, migration_id: int) -> str:
@@ -152,10 +177,9 @@ def retry(connection: Connection, name: str, *, actor: str, grace: float = GRACE
 
 def controls(connection: Connection, name: str) -> dict[str, Any]:
     """Return a migration's controls by name; None is the default."""
-    with connection.transaction():
-        ((migration_id, _, _),) = _find(connection, [name])
-        with connection.cursor(row_factory=dict_row) as cursor:
-            row = cursor.execute(CONTROLS_OF, (migration_id,)).fetchone()
+    ((migration_id, _, _),) = _find(connection, [name], lock=False)
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(CONTROLS_OF, (migration_id,)).fetchone()
     return row or dict.fromkeys(CONTROLS)
 
 
@@ -224,9 +248,10 @@ def _queue_values(target: Connection, name: str, function: WorkFunction) -> dict
     }
 
 
-def _find(connection: Connection, names: Sequence[str]) -> list[tuple[int, str, Status]]:
-    """Lock and return these migrations. Raises UnknownMigrationError."""
-    found = [(row[0], row[1], Status(row[2])) for row in connection.execute(FIND, (list(names),)).fetchall()]
+def _find(connection: Connection, names: Sequence[str], *, lock: bool = True) -> list[tuple[int, str, Status]]:
+    """Return these migrations, locked unless they are only looked at. Raises UnknownMigrationError."""
+    rows = connection.execute(FIND + LOCKED if lock else FIND, (list(names),)).fetchall()
+    found = [(row[0], row[1], Status(row[2])) for row in rows]
     missing = set(names) - {name for _, name, _ in found}
     if missing:
         raise UnknownMigrationError(min(missing))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from background_migrations import correlation
 from background_migrations.status import FailureErrorCode, Status, origins
 
 # Whoever waits for work is told on this channel.
@@ -31,8 +32,8 @@ TRANSITION = """
     ),
     told AS (
         INSERT INTO registry_admin.background_migration_events
-            (background_migration_id, name, kind, actor, old_status, new_status, reason)
-        SELECT id, name, 'status', %(actor)s, before, %(to)s, %(reason)s FROM moved ORDER BY id
+            (background_migration_id, name, kind, actor, old_status, new_status, reason, correlation_id)
+        SELECT id, name, 'status', %(actor)s, before, %(to)s, %(reason)s, %(correlation_id)s FROM moved ORDER BY id
     ),
     woken AS (
         SELECT count(pg_notify(%(channel)s, name)) FROM moved WHERE %(to)s = 1
@@ -73,6 +74,7 @@ def transition(
         "actor": actor,
         "reason": reason,
         "channel": CHANNEL,
+        "correlation_id": correlation.current(),
     }
     with connection.cursor(row_factory=class_row(Moved)) as cursor:
         return cursor.execute(TRANSITION, values).fetchall()

@@ -33,6 +33,7 @@ class Skip:
     reason: str
     wait_seconds: float | None = None
     lasting: bool = False
+    failed: str = ""  # why the migration has failed in this turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +193,7 @@ class Turn:
         if situation.set_aside:
             reason = f"{situation.set_aside} of its jobs had their last attempt and nothing else is left"
             self._move(Status.FAILED, reason=reason, code=FailureErrorCode.MAX_JOB_RETRY)
-            return Skip("it failed")
+            return Skip("it failed", failed=reason)
         self._move(Status.FINISHED, reason="nothing is left to do")
         pieces.close_pieces(self._connection, self.migration.id)
         return Skip("it is finished")
@@ -219,7 +220,10 @@ class Turn:
         with self._reading() as connection:
             throttled = self.rules.lookout.throttled(connection, self.migration.table)
         outcomes.note_throttled(self._connection, self.migration, throttled)
-        return Skip(throttled.reason, THROTTLED_PAUSE_SECONDS) if throttled else None
+        if throttled is None:
+            return None
+        self.rules.meter.throttled(throttled.signal)
+        return Skip(throttled.reason, THROTTLED_PAUSE_SECONDS)
 
     def _begin(self) -> None:
         """Make the migration running, with an estimate of its rows, when this is its first job since it was active."""

@@ -14,6 +14,7 @@ from django.db import connections
 from psycopg import Connection
 
 from background_migrations import throttling
+from background_migrations.meter import Meter
 from background_migrations.records import Rules
 from background_migrations.registry_client import RegistryClient
 from background_migrations.reports import Defaults
@@ -67,8 +68,15 @@ def kept_connection() -> Connection:
     return connection
 
 
-def rules(actor: str, *, paced: bool = True, interval: float | None = None, max_attempts: int | None = None) -> Rules:
-    """Return how jobs are run here; `interval` and `max_attempts` come from a command line."""
+def rules(
+    actor: str,
+    *,
+    paced: bool = True,
+    interval: float | None = None,
+    max_attempts: int | None = None,
+    meter: Meter | None = None,
+) -> Rules:
+    """Return how jobs are run here; `interval`, `max_attempts` and who counts come from a command line."""
     return Rules(
         actor=actor,
         interval=settings.BBM_JOB_INTERVAL_SECONDS if interval is None else interval,
@@ -80,6 +88,7 @@ def rules(actor: str, *, paced: bool = True, interval: float | None = None, max_
         unfinished=Status.FAILED if settings.SCHEMA_OWNER == "gitlab" else Status.ACTIVE,
         lookout=throttling.Lookout(_signals() if paced else ()),
         paced=paced,
+        meter=meter or Meter(),
     )
 
 

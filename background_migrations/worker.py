@@ -1,17 +1,22 @@
 """The loop of background migrations: claim, execute, wait; in as many threads as asked for, until stopped."""
 
+import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 import structlog
 
+from background_migrations import facts
 from background_migrations.claims import Claimer, Idle
+from background_migrations.correlation import correlated
 from background_migrations.jobs import JobRun, Outcome
+from background_migrations.meter import Meter
 from background_migrations.pacing import IDLE_LONGEST_SECONDS, idle_pause
 from background_migrations.pieces import Claim
 from background_migrations.presence import Bell, Presence
@@ -47,6 +52,7 @@ class Worker:
     options: Mapping[str, Any] = field(default_factory=dict)
     stop_seconds: float = 30.0  # after a stop: how long a sub-batch may go on before it is cancelled
     on_advance: Callable[..., None] = _ignore
+    on_beat: Callable[[], None] = lambda: None  # again and again, while all threads are alive
     reasons: Mapping[str, str] = field(default_factory=dict, init=False)
     counts: Counter[Outcome] = field(default_factory=Counter, init=False)
     bell: Bell = field(default_factory=Bell, init=False)
@@ -55,12 +61,26 @@ class Worker:
 
     def run(self) -> bool:
         """Work until stopped, or with `once` until nothing is left; say whether every thread ended as it should."""
-        presence = Presence(self.connect[REGISTRY], grace=self.rules.grace, bell=self.bell)
-        threads = [
-            threading.Thread(target=self._lane, args=(presence,), name=f"lane-{number}", daemon=True)
+        log.info(
+            "worker started",
+            component=facts.component(self.rules),
+            worker=self.name,
+            threads=self.concurrency,
+            bbm_job_interval_s=self.rules.interval,
+            bbm_max_attempts=self.rules.max_attempts,
+        )
+        threads: list[threading.Thread] = []
+
+        def beat() -> None:
+            if all(thread.is_alive() for thread in threads):
+                self.on_beat()
+
+        presence = Presence(self.connect[REGISTRY], grace=self.rules.grace, bell=self.bell, on_beat=beat)
+        threads += [
+            threading.Thread(target=copy_context().run, args=(self._lane, presence), name=f"lane-{number}", daemon=True)
             for number in range(self.concurrency)
         ]
-        for thread in (presence, *threads):
+        for thread in (*threads, presence):
             thread.start()
         try:
             for thread in threads:
@@ -78,7 +98,9 @@ class Worker:
     def _end(self, threads: Sequence[threading.Thread]) -> bool:
         _join(threads, seconds=self.stop_seconds)
         if any(thread.is_alive() for thread in threads):
-            log.warning("cancelling what still runs", seconds=self.stop_seconds)
+            log.warning(
+                "cancelling what still runs", component=facts.component(self.rules), duration_s=self.stop_seconds
+            )
             for session in self._sessions:
                 session.cancel()
             _join(threads, seconds=self.stop_seconds)
@@ -107,21 +129,27 @@ class _Lane:
     ended_well: bool = False
     _interrupted: tuple[JobRun, BaseException] | None = None
 
+    @property
+    def meter(self) -> Meter:
+        """Who counts."""
+        return self.worker.rules.meter
+
     def loop(self) -> None:
         """Go from job to job until stopped; with `once`, until nothing is left or nothing goes right any more."""
         faults = idle_turns = 0
         while not self.should_stop():
-            rung = self.worker.bell.rung
+            rung, began = self.worker.bell.rung, time.monotonic()
             try:
                 outcome = self._turn()
             except Exception as error:
                 # What is wrong now, a server away or a fault of ours, must not end the worker.
-                log.warning("turn failed", error=type(error).__name__, text=str(error))
+                self._tell(error, first=not faults)
                 self.session.close()
                 faults += 1
                 outcome = Idle(0.0 if faults == 1 else None, self.worker.reasons, lasting=True)
             else:
                 faults = 0
+            self.meter.turned(time.monotonic() - began)
             if isinstance(outcome, Outcome):
                 self.worker.counts[outcome] += 1
                 idle_turns = 0
@@ -132,8 +160,22 @@ class _Lane:
                 break
             longest = idle_pause(idle_turns - 1)
             pause = longest if outcome.wait_seconds is None else min(outcome.wait_seconds, longest)
+            began = time.monotonic()
             self.worker.bell.wait(pause, since=rung)
+            self.meter.slept(time.monotonic() - began)
         self.ended_well = faults == 0 or self.should_stop()
+
+    def _tell(self, error: Exception, *, first: bool) -> None:
+        """Log why a turn failed: a database that is away is nobody's mistake, all else is an error, once in a row."""
+        is_ours = first and not isinstance(error, psycopg.Error)
+        log.log(
+            logging.ERROR if is_ours else logging.WARNING,
+            "turn failed",
+            component=facts.component(self.worker.rules),
+            error=type(error).__name__,
+            text=str(error),
+            exc_info=error if is_ours else None,
+        )
 
     def _is_done(self, idle: Idle, *, faults: int, idle_turns: int) -> bool:
         """Say whether nothing is left that is worth waiting for."""
@@ -162,12 +204,16 @@ class _Lane:
         if isinstance(claim, Idle):
             return claim
         job = JobRun(session=self.session, claim=claim, rules=worker.rules, watch=self, options=worker.options)
-        with self.presence.holding(claim.token):
+        with self.presence.holding(claim.token), correlated(claim.migration.correlation_id):
+            began = time.monotonic()
+            self.meter.claimed(claim.job, size=claim.piece.size)
             try:
-                return job.execute()
+                outcome = job.execute()
             except Exception as error:
                 self._interrupted = (job, error)
                 raise
+            self.meter.ended(claim.job, outcome=outcome.value, size=claim.piece.size, seconds=time.monotonic() - began)
+            return outcome
 
     def _settle_interrupted(self) -> None:
         """Record on a new connection what became of a job whose connection was lost."""
@@ -175,7 +221,8 @@ class _Lane:
             return
         job, error = self._interrupted
         try:
-            job.fail(error)
+            with correlated(job.claim.migration.correlation_id):
+                job.fail(error)
         except psycopg.OperationalError:
             raise  # once more when the server is there again
         except Exception:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from django.conf import settings
 from django.db import connections
+from django.utils.module_loading import import_string
 from rich.console import Console
 
 from metadata_import import following, printing, tasks, verifying
@@ -113,7 +114,9 @@ def _import(
     stderr: TextIO,
     pending_migrations: Callable[[], int],
 ) -> ImportReport:
-    logs = Logs(to_stdout=options["log_to_stdout"], directory=options["log_directory"])
+    lines = dict(settings.LOG_LINES)
+    formatter = import_string(lines.pop("()"))(**lines)
+    logs = Logs(formatter, to_stdout=options["log_to_stdout"], directory=options["log_directory"])
     try:
         with logs.written(), following.shown_progress(stderr, hidden=options["log_to_stdout"]) as on_progress:
             return import_registry(

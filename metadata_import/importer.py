@@ -10,16 +10,18 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 import structlog
 from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
+from structlog.contextvars import get_contextvars
 
 from metadata_import import discovery, lockfiles, runs
 from metadata_import.discovery import Discovery
 from metadata_import.distribution import Distribution, TaskQueue
-from metadata_import.errors import LeaseLostError, StorageError, StrictImportError
+from metadata_import.errors import LeaseLostError, MetadataImportError, StorageError, StrictImportError
 from metadata_import.journal import Journal
 from metadata_import.lease import Lease
 from metadata_import.models import ImportRun, ImportStatus
@@ -28,6 +30,7 @@ from metadata_import.processes import Pool, Share
 from metadata_import.reader import Reader
 from metadata_import.records import TOLERATED, Skip
 from metadata_import.refusals import PendingMigrationsError
+from metadata_import.retrying import attempts, retried
 from metadata_import.runs import Opened
 from metadata_import.statistics import (
     Counts,
@@ -42,6 +45,8 @@ from metadata_import.statistics import (
 from metadata_import.storage.base import StorageDriver
 from metadata_import.store import Store
 from metadata_import.worker import Increment, Worker
+
+T = TypeVar("T")
 
 # A process of its own takes a second to start: less than so many items are not worth it.
 ITEMS_PER_PROCESS = 25
@@ -153,12 +158,12 @@ class _Run:
             "import started", root=self.driver.root, mode=str(self.options.mode), attempt=self.record.attempts
         )
         try:
-            self.journal.reopen(self.opened.retried)
-            self.counted_before = self.journal.count()
+            self._retried(lambda: self.journal.reopen(self.opened.retried))
+            self.counted_before = self._retried(self.journal.count)
             with self.ending:
                 for kind in self.options.mode.kinds:
                     self._pass(kind)
-            report = self._report()
+            report = self._retried(self._report)
             if not (self.options.dry_run or report.faults or self.warnings):
                 self._mark()
         except BaseException as error:
@@ -169,17 +174,17 @@ class _Run:
     def _pass(self, kind: ImportKind) -> None:
         """Find the items of one kind and import those that are not done."""
         began = time.monotonic()
-        runs.start_pass(self.record, kind, now=self.clock())
+        self._retried(lambda: runs.start_pass(self.record, kind, now=self.clock()))
         self._plan(kind)
-        pending = self.journal.pending(kind)
-        _, total = self.journal.count_items(kind)
+        pending = self._retried(lambda: self.journal.pending(kind))
+        _, total = self._retried(lambda: self.journal.count_items(kind))
         progress = Progress(kind, total - len(pending), total, kinds=self.options.mode.kinds)
         self.on_progress(progress)
         try:
             self._work(kind, pending, progress)
         finally:
             self.seconds[kind] = time.monotonic() - began
-        runs.finish_pass(self.record, kind, now=self.clock())
+        self._retried(lambda: runs.finish_pass(self.record, kind, now=self.clock()))
 
     def _plan(self, kind: ImportKind) -> None:
         with Reader(self.driver, concurrency=self.options.reads_in_flight) as reader:
@@ -188,12 +193,14 @@ class _Run:
             _refuse_any(found.skips)
         names = set(found.found)
         if self.options.mode is Mode.PRE_IMPORT and self.options.skip_recent:
-            recent = self.journal.recent(self.clock() - self.options.skip_recent) & names
+            since = self.clock() - self.options.skip_recent
+            recent = self._retried(lambda: self.journal.recent(since)) & names
             names, self.recent = names - recent, len(recent)
-            self.log.info("repositories skipped as recent", count=self.recent)
-        with transaction.atomic(using=self.connection.alias):
-            self.journal.plan(kind, names)
-            self.journal.record_skips(kind, [("", skip) for skip in found.skips])
+            self.log.info("repositories skipped as recent", count=self.recent, skip_cutoff_date=since.isoformat())
+        for attempt in attempts(self.connection):
+            with attempt, transaction.atomic(using=self.connection.alias):
+                self.journal.plan(kind, names)
+                self.journal.record_skips(kind, [("", skip) for skip in found.skips])
 
     def _work(self, kind: ImportKind, names: Sequence[str], progress: Progress) -> None:
         if self.queue is not None:
@@ -226,7 +233,7 @@ class _Run:
             if not each.is_finished:
                 continue
             if increment.kind is ImportKind.REPOSITORY:
-                self.log.info("repository finished", repository=each.name, tags=each.tags, manifests=each.manifests)
+                self.log.info("repository finished", repository=each.name, count=each.tags, manifests=each.manifests)
             else:
                 self.log.info("blob prefix finished", prefix=each.name, blobs=each.blobs, size=each.blobs_size_bytes)
 
@@ -236,7 +243,7 @@ class _Run:
         if count > 1 and self.pool is None:
             parameters = dict(self.connection.settings_dict)
             alias, token = self.connection.alias, self.journal.token
-            share = Share(self.driver, self.options, self.record.pk, token, alias, parameters)
+            share = Share(self.driver, self.options, self.record.pk, token, alias, parameters, get_contextvars())
             self.pool = self.ending.enter_context(Pool(share, count=count))
         if self.pool is not None:
             return partial(self.pool.work, on_written=tell)
@@ -256,25 +263,36 @@ class _Run:
 
     def _finish(self) -> ImportReport:
         """Record the end of a run that came to it, with nothing asynchronous before it."""
-        report = self._report(with_rows=True)
+        report = self._retried(lambda: self._report(with_rows=True))
         complete = not report.faults
         if not complete:
             self._unmark()
-        runs.keep_report(self.record, report)
-        runs.end(
-            self.record,
-            ImportStatus.FINISHED if complete else ImportStatus.FAILED,
-            now=self.clock(),
-            error="" if complete else f"{report.faults} items left out, which may be sound",
-        )
+        status = ImportStatus.FINISHED if complete else ImportStatus.FAILED
+        error = "" if complete else f"{report.faults} items left out, which may be sound"
+        self._retried(lambda: runs.keep_report(self.record, report))
+        self._retried(lambda: runs.end(self.record, status, now=self.clock(), error=error))
         self._write_statistics(report)
-        self.log.info("import finished", seconds=report.seconds, skips=len(report.skips), faults=report.faults)
+        counts = report.counts
+        self.log.info(
+            "import finished",
+            duration_s=round(report.seconds, 3),
+            repositories=counts.repositories,
+            manifests=counts.manifests,
+            tags=counts.tags,
+            blobs=counts.blobs,
+            skips=len(report.skips),
+            faults=report.faults,
+        )
         return report
 
     def _fail(self, error: BaseException) -> None:
         """Record an end before its time. That must not hide the error, whatever becomes of it."""
         text = str(error) or type(error).__name__
-        self.log.error("import ended", error=text)
+        if isinstance(error, Exception):
+            foreseen = isinstance(error, MetadataImportError)
+            self.log.error("import failed", error=text, exc_info=None if foreseen else error)
+        else:
+            self.log.warning("import interrupted", error=text)
         if self.options.dry_run or isinstance(error, LeaseLostError):
             return  # nothing is left of the one, and the other's run is somebody else's now
         self._unmark()
@@ -287,6 +305,9 @@ class _Run:
             self._write_statistics(report)
         except Error as failure:
             self.log.warning("end of import not recorded", error=str(failure))
+
+    def _retried(self, work: Callable[[], T]) -> T:
+        return retried(self.connection, work)
 
     def _unmark(self) -> None:
         if self.options.mode.writes_tags and not self.options.dry_run:

@@ -69,6 +69,8 @@ class Lease:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        if self._connection.connection is not None and not self._connection.is_usable():
+            self._connection.close()
         try:
             self._execute(RELEASE)
         except Error as failure:  # after the grace time anybody may have it

@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 LOGGER = "metadata_import"
-LINE = "%(asctime)s %(levelname)s %(message)s"
 OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """What was asked for; standard output wins over a directory."""
+    """What was asked for, and how lines are written; standard output wins over a directory."""
 
+    formatter: logging.Formatter
     to_stdout: bool = False
     directory: Path | None = None
 
@@ -29,7 +29,7 @@ class Logs:
         """Write every event of the import there while the block runs."""
         logger, handler = logging.getLogger(LOGGER), self._handler()
         level, propagates = logger.level, logger.propagate
-        handler.setFormatter(logging.Formatter(LINE))
+        handler.setFormatter(self.formatter)
         logger.addHandler(handler)
         logger.propagate = logging.getLogger().isEnabledFor(logging.INFO)
         logger.setLevel(logging.INFO)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import django
 from django.utils.module_loading import import_string
+from structlog.contextvars import bind_contextvars
 
 from metadata_import.errors import WorkerDiedError
 from metadata_import.options import ImportOptions
@@ -46,6 +47,7 @@ class Share:
     token: uuid.UUID
     alias: str
     database: dict[str, Any]  # Django's parameters of the connection
+    log_context: dict[str, Any]  # what every line is logged with
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def _run(share: Share, queue: "Queue[str | None]", stop: "Event", ours: Connecti
 
     with suppress(_StoppedError, EOFError, OSError):  # the parent has let go of us
         django.setup()
+        bind_contextvars(**share.log_context)
         with import_string(WORKER)(share, on_written=tell) as worker:
             while True:
                 kind = ours.recv()

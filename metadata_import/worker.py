@@ -8,13 +8,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
-import psycopg
-import structlog
-from django.db import DataError, IntegrityError, OperationalError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from metadata_import import layout
 from metadata_import.errors import StrictImportError
@@ -24,6 +22,7 @@ from metadata_import.prefetch import Prefetcher
 from metadata_import.presence import BlobPresence
 from metadata_import.reader import Reader
 from metadata_import.records import TOLERATED, BlobPart, RepositoryPart, Skip, SkipReason, Written
+from metadata_import.retrying import attempts, retried
 from metadata_import.statistics import Counts, ImportKind, Mode
 from metadata_import.storage.base import StorageDriver
 from metadata_import.store import Store
@@ -34,15 +33,8 @@ BATCHES_AHEAD = 1
 # What takes longer to read is written at once: it shows as progress, and a crash cannot take it away.
 BATCH_SECONDS = 1.0
 
-RETRY_SECONDS = 60.0
-FIRST_PAUSE_SECONDS = 0.1
-# Connection lost, deadlock or serialization, server shut down, lock not available: worth another attempt.
-TRANSIENT_STATES = ("08", "40", "57P", "55P03")
-
 _Part = TypeVar("_Part", RepositoryPart, BlobPart)
 AnyPart = RepositoryPart | BlobPart
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +80,6 @@ class Worker:
         self._driver, self._connection, self._journal, self._options = driver, connection, journal, options
         self._on_written, self._clock = on_written, clock
         self._store = Store(connection, dynamic_media_types=options.dynamic_media_types)
-        self._is_nested = connection.in_atomic_block  # a dry run: nothing can be tried again
         self._tagged: tuple[str, set[str]] = ("", set())  # a repository and its tagged manifests so far
 
     def work(self, kind: ImportKind, names: Iterable[str]) -> None:
@@ -110,11 +101,11 @@ class Worker:
         """Import tags on manifests that are in the database; where one is missing, read its repository whole."""
         read_whole: set[str] = set()
         for parts in _read_ahead(reader, reader.read_tags(names)):
-            unknown = self._store.find_unknown(parts) - read_whole
+            unknown = retried(self._connection, partial(self._store.find_unknown, parts)) - read_whole
             read_whole |= unknown
             self._write(ImportKind.REPOSITORY, [part for part in parts if part.path not in read_whole])
             if unknown:
-                self._journal.reset(ImportKind.REPOSITORY, unknown)
+                retried(self._connection, partial(self._journal.reset, ImportKind.REPOSITORY, unknown))
                 self._tagged = ("", set())
                 with self._reader() as second:
                     for more in _read_ahead(second, second.read_repositories(sorted(unknown))):
@@ -151,7 +142,7 @@ class Worker:
                 return
             self._leave_out(kind, parts[0], " ".join(str(error).split()))
         if kind is ImportKind.REPOSITORY:  # a pass over blobs asks nothing of these tables
-            self._store.analyze_grown()
+            retried(self._connection, self._store.analyze_grown)
 
     def _leave_out(self, kind: ImportKind, part: AnyPart, detail: str) -> None:
         path = layout.repository_directory(part.path) if isinstance(part, RepositoryPart) else part.prefix
@@ -190,7 +181,7 @@ class Worker:
         batch = uuid.uuid4()
         written, before = Written(), self._tagged
         done: list[Done] = []
-        for attempt in self._attempts():
+        for attempt in attempts(self._connection):
             with attempt, transaction.atomic(using=self._connection.alias):
                 if self._journal.begin_batch(batch):
                     self._tagged = (before[0], set(before[1]))
@@ -203,25 +194,6 @@ class Worker:
         if parts:
             left_out = tuple(skip for _, skip in _skips(parts, written))
             self._on_written(Increment(kind, tuple(done), left_out))
-
-    def _attempts(self) -> Retrying:
-        def is_transient(error: BaseException) -> bool:
-            if self._is_nested or not isinstance(error, OperationalError):
-                return False
-            cause = error.__cause__
-            return isinstance(cause, psycopg.Error) and (cause.sqlstate or "08").startswith(TRANSIENT_STATES)
-
-        def reconnect(*_state: object) -> None:
-            log.warning("batch is tried again")
-            self._connection.close_if_unusable_or_obsolete()
-
-        return Retrying(
-            retry=retry_if_exception(is_transient),
-            stop=stop_after_delay(RETRY_SECONDS),
-            wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS),
-            before_sleep=reconnect,
-            reraise=True,
-        )
 
     def _done(self, parts: Sequence[AnyPart], written: Written) -> list[Done]:
         lost = {skip.path for skip in written.skips if skip.reason is SkipReason.TAG_WITHOUT_MANIFEST}

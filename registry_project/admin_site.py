@@ -14,7 +14,9 @@ from background_migrations.admin.dashboard import background_context
 from background_migrations.errors import TablesMissingError
 from metadata_import.admin.dashboard import import_context
 from registry_project.api.database import registry_connection
+from registry_project.gitlab_release import checked_connection
 from schema_migrations import services as schema_services
+from schema_migrations.errors import OutdatedRegistryError
 
 BACKGROUND = "background_migrations.view_backgroundmigration"
 SCHEMA = "schema_migrations.view_schemamigration"
@@ -67,8 +69,8 @@ def _state(request: HttpRequest) -> dict[str, Any]:
         state |= import_context(connections["registry"])
     if background:
         try:
-            background_services.check_database(registry_connection())
-        except TablesMissingError as error:
+            background_services.check_database(checked_connection())
+        except (TablesMissingError, OutdatedRegistryError) as error:
             return {**state, "missing": str(error)}
         shown = background_context(registry_connection())
         state |= shown | {"every": min(shown["every"], state["every"])}

@@ -13,6 +13,7 @@ from django.db import connections, router, transaction
 from django.db.backends.utils import CursorWrapper
 
 from registry_project.errors import InsufficientPrivilegeError
+from registry_project.gitlab_release import check_release
 from registry_project.migrate_lock import limit_locks, wait_for_others
 
 ALIAS = "registry"
@@ -47,11 +48,13 @@ def ensure_control_tables() -> None:
 def only_control_tables(*, change: bool) -> Iterator[None]:
     """Hold Django's migration machinery to the control tables, in one transaction on the registry's database.
 
-    To change them makes the schema where it is missing and keeps others out until the end. Raises MigrateError.
+    To change them makes the schema where it is missing and keeps others out until the end. Raises MigrateError, and
+    OutdatedRegistryError before anything is made in a database of GitLab's that we cannot work on.
     """
     with transaction.atomic(ALIAS, durable=True), only_apps_of(ALIAS):
         with connections[ALIAS].cursor() as cursor:
             if change:
+                check_release(connections[ALIAS].connection)
                 wait_for_others(cursor, wait_seconds=settings.SCHEMA_MIGRATOR_WAIT_SECONDS)
                 # Whoever waits for a table keeps all who come later from it.
                 limit_locks(cursor, seconds=settings.SCHEMA_LOCK_TIMEOUT_SECONDS)

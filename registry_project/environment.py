@@ -5,9 +5,12 @@ begins with `$` as the name of another variable.
 """
 
 import copy
+import ipaddress
 import os
+import sys
 import zoneinfo
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +82,28 @@ def names(name: str) -> list[str]:
     return [part.strip() for part in text(name, default="").split(",") if part.strip()]
 
 
+def networks(name: str, *, default: str) -> list[IPv4Network | IPv6Network]:
+    """Return networks and addresses between commas; `none` is none."""
+    value = text(name, default=default)
+    if value == "none":
+        return []
+    try:
+        return [ipaddress.ip_network(part.strip()) for part in value.split(",")]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}. Write networks such as 10.0.0.0/8, or none.") from error
+
+
 def log_level(name: str, *, default: str) -> str:
     """Return the name of a level, in capitals."""
     value = text(name, default=default).upper()
     if value not in LOG_LEVELS:
         raise ImproperlyConfigured(f"{name} is {value!r}; it must be one of {', '.join(LOG_LEVELS)}.")
     return value
+
+
+def log_format(*, debug: bool) -> str:
+    """Return how logs are written where nothing is said: for people who look, else for programs."""
+    return "console" if debug or sys.stderr.isatty() else "json"
 
 
 def time_zone(name: str, *, default: str) -> str:
@@ -126,8 +145,8 @@ def file_text(name: str) -> str:
         raise ImproperlyConfigured(f"{name} names a file that is not text.") from error
 
 
-def log_file(name: str) -> str:
-    """Return the path of a file to append to, in a directory that is there; nothing when it is not set."""
+def writable_file(name: str) -> str:
+    """Return the path of a file to write to, in a directory that is there; nothing when it is not set."""
     file = text(name, default="")
     if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
         raise ImproperlyConfigured(f"{name} is {file!r}; it must be a file in a directory that exists.")

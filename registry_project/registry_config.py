@@ -19,7 +19,7 @@ OUR_OWN = frozenset({"REGISTRY_DATABASE_URL"})  # a variable of this project, an
 STORAGE_SECTIONS = ("azure_v2", "s3_v2", "azure", "filesystem", "gcs", "s3")
 CONFIG_SUFFIXES = (".yml", ".yaml")
 VALUE_OPTIONS = frozenset({"--report", "--log-directory"})  # a file after one of these is not what to import
-DATABASE_KEYS = {"dbname": "NAME", "host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+DATABASE_KEYS = {"dbname": "NAME"} | {key: key.upper() for key in ("host", "port", "user", "password")}
 DATABASE_OPTIONS = {key: key for key in ("sslmode", "sslcert", "sslkey", "sslrootcert")}
 SECONDS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0}
 

@@ -4,9 +4,11 @@ Nothing is decided here: a missing or contradictory variable is an error that na
 """
 
 import datetime
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
@@ -14,6 +16,7 @@ from django.templatetags.static import static
 
 from registry_project import environment as env
 from registry_project import registry_config
+from registry_project.logs import to_record
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -52,9 +55,12 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "registry_project.middleware.operations",
+    "registry_project.middleware.measure",
     "django.middleware.security.SecurityMiddleware",
     "registry_project.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "registry_project.request_log.RequestLogMiddleware",  # below it, for static files are no news
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -196,6 +202,12 @@ SESSION_COOKIE_AGE = 12 * 3_600  # a working day
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
 
+# --- What machines ask: health and metrics --------------------------------------------------------------------------
+
+HEALTHZ = env.boolean("REGISTRY_HEALTHZ", default=True)
+READYZ = env.boolean("REGISTRY_READYZ", default=True)
+METRICS_NETWORKS = env.networks("REGISTRY_METRICS_NETWORKS", default="127.0.0.0/8,::1")
+
 # --- Databases --------------------------------------------------------------------------------------------------
 
 SCHEMA_OWNER = env.choice("REGISTRY_SCHEMA_OWNER", default="self", choices=("self", "gitlab"))
@@ -217,8 +229,16 @@ DATABASES = {
     # Read and written by background migrations alone; Django's migrations never run there.
     "rails": {**_DATABASE_DEFAULTS, **env.database_or("RAILS_DATABASE_URL", _REGISTRY_DATABASE)},
 }
+# Without these a server that vanished, with its machine or behind a firewall, is waited for for hours.
+_NOTICE_A_DEAD_SERVER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 for _database in DATABASES.values():
-    _database.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
+    _database["OPTIONS"] = {**_NOTICE_A_DEAD_SERVER, **_database.get("OPTIONS", {})}
 DATABASE_ROUTERS = ["registry_project.routers.RegistryRouter"]
 
 if SCHEMA_OWNER == "gitlab" and env.are_one_database(DATABASES["default"], DATABASES["registry"]):
@@ -240,6 +260,7 @@ BBM_JOB_INTERVAL_SECONDS = env.seconds("REGISTRY_BBM_JOB_INTERVAL", default=2.0)
 BBM_JOB_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_JOB_TIMEOUT", default=180.0)
 BBM_MAX_ATTEMPTS = env.positive("REGISTRY_BBM_MAX_ATTEMPTS", default=5)
 BBM_GRACE_SECONDS = env.seconds("REGISTRY_BBM_GRACE", default=30.0)
+BBM_HEARTBEAT_FILE = env.writable_file("REGISTRY_BBM_HEARTBEAT_FILE")
 BBM_STOP_TIMEOUT_SECONDS = env.seconds("REGISTRY_BBM_STOP_TIMEOUT", default=30.0)
 BBM_TARGET_SECONDS = env.seconds("REGISTRY_BBM_TARGET", default=60.0)
 BBM_MAX_PENDING_WAL_SEGMENTS = env.count("REGISTRY_BBM_MAX_PENDING_WAL_SEGMENTS", default=42)
@@ -275,13 +296,22 @@ PROCRASTINATE_WORKER_DEFAULTS = {
 
 # --- Logs: one line per event on standard error ------------------------------------------------------------------
 
-_MIGRATIONS_LOG = env.log_file("REGISTRY_MIGRATIONS_LOG")
+LOG_FORMAT = env.choice("REGISTRY_LOG_FORMAT", default=env.log_format(debug=DEBUG), choices=("json", "console"))
+_MIGRATIONS_LOG = env.writable_file("REGISTRY_MIGRATIONS_LOG")
+# Never written, wherever they turn up.
+SECRETS = [
+    SECRET_KEY,
+    REGISTRY_API_SIGNING_KEY,
+    *(str(_database.get("PASSWORD") or "") for _database in DATABASES.values()),
+]
+LOG_LEVEL = env.log_level("LOG_LEVEL", default="WARNING")
+LOG_LINES: dict[str, Any] = {"()": "registry_project.logs.Lines", "form": LOG_FORMAT, "secrets": SECRETS}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
-        "json": {"()": "registry_project.logs.JsonLines"},
+        "line": LOG_LINES,
+        "row": {"()": "registry_project.logs.JsonLines", "secrets": SECRETS},
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line"},
@@ -290,21 +320,34 @@ LOGGING = {
             "class": "logging.handlers.WatchedFileHandler",
             "filename": _MIGRATIONS_LOG,
             "delay": True,
-            "formatter": "json",
+            "formatter": "row",
         }
         if _MIGRATIONS_LOG
-        else {"class": "logging.StreamHandler", "formatter": "json"},
+        else {"class": "logging.StreamHandler", "formatter": "row"},
     },
-    # One line per row that a background migration decided about: wanted whatever LOG_LEVEL says.
-    "loggers": {"migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False}},
-    "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", default="WARNING")},
+    "loggers": {
+        # One line per row that a background migration decided about: wanted whatever LOG_LEVEL says.
+        "migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False},
+        # What they say of a request stands in its one line.
+        "django.request": {"level": "CRITICAL"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "django.server": {"level": "CRITICAL"},
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }
 structlog.configure(
     processors=[
         structlog.stdlib.filter_by_level,
-        structlog.processors.format_exc_info,
-        structlog.processors.KeyValueRenderer(key_order=["event"]),
+        structlog.contextvars.merge_contextvars,
+        to_record,
     ],
     logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
 )
+SENTRY_DSN = env.text("SENTRY_DSN", default="")
+SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", default="production")
+# The request's line has the address that our own proxy saw, and asks no session who it is.
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+DJANGO_STRUCTLOG_STATUS_5XX_LOG_LEVEL = logging.WARNING  # an error has been told as one before
+DJANGO_STRUCTLOG_USER_ID_FIELD = None

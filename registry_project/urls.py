@@ -7,6 +7,7 @@ from django.urls import include, path
 from django.views.defaults import page_not_found
 from django.views.generic import RedirectView
 
+from registry_project import database_errors
 from registry_project.admin_site import live
 from registry_project.api.protocol import PLAIN_TEXT
 
@@ -24,3 +25,6 @@ def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith("/admin/"):
         return page_not_found(request, exception)
     return HttpResponse("404 page not found", status=404, content_type=PLAIN_TEXT)
+
+
+handler500 = database_errors.handler500

@@ -145,6 +145,33 @@ class ForeignSchemaError(SchemaMigrationError):
         self.command = command
 
 
+class OutdatedRegistryError(SchemaMigrationError):
+    """The schema is said to be GitLab's, and is older than any that we work on, or none of GitLab's at all."""
+
+    code = "outdated_registry"
+
+    def __init__(self, database: str, *, release: str) -> None:
+        super().__init__(
+            f"REGISTRY_SCHEMA_OWNER=gitlab, but database {database!r} is not that of GitLab's registry {release} or "
+            "newer. Check REGISTRY_DATABASE_URL; if it is right, upgrade the registry first and run its own command on "
+            "one of its nodes: registry database migrate up CONFIG."
+        )
+        self.database, self.release = database, release
+
+
+class PendingGitLabMigrationsError(SchemaMigrationError):
+    """GitLab's registry has not applied all of its own schema migrations."""
+
+    code = "pending_gitlab_migrations"
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"GitLab's registry has {count} pending schema migration{'' if count == 1 else 's'} in this database. "
+            "Run its own command on one of its nodes first: registry database migrate up CONFIG."
+        )
+        self.count = count
+
+
 class GitLabDatabaseError(SchemaMigrationError):
     """The database was made by GitLab's registry, and the settings say that it is ours."""
 

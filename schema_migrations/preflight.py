@@ -2,15 +2,20 @@
 
 from psycopg import Connection
 
+from schema_migrations import recorder
 from schema_migrations.errors import (
     GitLabDatabaseError,
     InsufficientPrivilegeError,
+    OutdatedRegistryError,
     PooledConnectionError,
     ReadOnlyServerError,
     UnsupportedServerError,
 )
 
 MINIMUM_VERSION = 15
+# The oldest release of GitLab's registry whose database we work on, and the last pre-deployment migration in it.
+OLDEST_RELEASE = "v4.32"
+LAST_OF_OLDEST_RELEASE = "20251021070732_bbm_backfill_blobs_id_column"
 
 FACTS = """
     SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
@@ -19,6 +24,12 @@ FACTS = """
             OR (to_regnamespace('registry_admin') IS NOT NULL AND to_regnamespace('partitions') IS NOT NULL),
         to_regclass('public.gc_blob_review_queue') IS NOT NULL
 """
+
+
+def check_release(connection: Connection) -> None:
+    """Raise OutdatedRegistryError when GitLab's registry did not make this database, or one before v4.32 did."""
+    if not recorder.is_applied(connection, LAST_OF_OLDEST_RELEASE):
+        raise OutdatedRegistryError(connection.info.dbname, release=OLDEST_RELEASE)
 
 
 def check_version(connection: Connection, *, minimum: int = MINIMUM_VERSION) -> None:

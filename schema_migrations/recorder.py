@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 
 from schema_migrations.errors import NotRecordedError
 from schema_migrations.loader import KnownMigration
@@ -27,6 +27,7 @@ EXISTING_TABLES = """
            to_regclass('public.post_deploy_schema_migrations') IS NOT NULL
 """
 READ = "SELECT id, applied_at FROM {table}"
+IS_APPLIED = "SELECT FROM public.schema_migrations WHERE id = %s"
 ADD = "INSERT INTO {table} (id, applied_at) VALUES (%s, clock_timestamp())"
 REMOVE = "DELETE FROM {table} WHERE id = %s"
 
@@ -55,6 +56,15 @@ def applied_migrations(connection: Connection) -> list[AppliedMigration]:
             rows = connection.execute(sql.SQL(READ).format(table=sql.Identifier(SCHEMA, table)))
             applied += [AppliedMigration(id_, phase, applied_at) for id_, applied_at in rows]
     return sorted(applied, key=lambda each: each.id)
+
+
+def is_applied(connection: Connection, migration_id: str) -> bool:
+    """Say whether a pre-deployment migration is recorded. A missing table counts as an empty one."""
+    try:
+        rows = connection.execute(sql.SQL(IS_APPLIED), [migration_id])
+    except errors.UndefinedTable:
+        return False
+    return rows.fetchone() is not None
 
 
 def add(connection: Connection, *, known: KnownMigration) -> None:

@@ -10,6 +10,7 @@ from psycopg import Connection, errors, sql
 from psycopg.rows import class_row
 
 from schema_migrations import journal, preflight, recorder
+from schema_migrations.errors import PendingGitLabMigrationsError
 from schema_migrations.loader import KnownMigration, load_migrations
 from schema_migrations.migration import Phase
 
@@ -156,8 +157,19 @@ def _overview(connection: Connection, known: Sequence[KnownMigration], tables: s
     return found
 
 
+def check_release(connection: Connection) -> None:
+    """Raise OutdatedRegistryError when a database that is GitLab's is older than those that we work on."""
+    preflight.check_release(connection)
+
+
 def count_pending(connection: Connection, *, own_database: bool) -> int:
-    """Return how many schema migrations of this release are not applied. Raises when the server is too old."""
+    """Return how many schema migrations of this release are not applied.
+
+    Raises when the server is too old, and when some are pending that only GitLab's own command applies.
+    """
     preflight.check_version(connection)
     statuses = migration_statuses(connection, known=load_migrations(own_database=own_database))
-    return sum(status.pending for status in statuses)
+    count = sum(status.pending for status in statuses)
+    if count and not own_database:
+        raise PendingGitLabMigrationsError(count)
+    return count

@@ -24,8 +24,11 @@ from tests.api_client import ApiClient
 from tests.e2e.tokens import TokenAuth
 from tests.fakes import RecordingReporter
 from tests.metadata_import.import_crowd import EMPTY_IMPORTS
+from tests.proxy import Proxy
+from tests.reference import make_reference
 
 TEMPLATE = "registry_template"
+REFERENCE = "reference_template"
 SEEDED_BACKGROUND_MIGRATIONS = sum(len(each.migration.queued_background_migrations) for each in load_migrations())
 # What tests write, in an order that every foreign key allows; seeded rows and records of migrations stay.
 EMPTY_TABLES = f"""
@@ -62,8 +65,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use `committed_db`: pytest-django makes only the databases that some test's mark names."""
+    """Mark the tests that use `committed_db`, before pytest-django looks at marks.
+
+    It makes only the databases that some mark names, and runs what commits, and is flushed, after what rolls back.
+    """
     for item in items:
         if "committed_db" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.django_db(transaction=True, databases=["default", "registry", "rails"]))
@@ -158,6 +165,21 @@ def scratch_copy(create_database: Callable[..., Database], template_database: Da
 
 
 @pytest.fixture(scope="session")
+def reference_template(create_database: Callable[..., Database]) -> str:
+    """The name of a database as GitLab's registry v4.32 leaves it, to be copied and never connected to."""
+    make_reference(create_database(REFERENCE))
+    return REFERENCE
+
+
+@pytest.fixture
+def gitlab(create_database: Callable[..., Database], reference_template: str) -> Iterator[Database]:
+    """A database of GitLab's registry, with nothing of ours."""
+    database = create_database(template=reference_template)
+    yield database
+    drop(database)
+
+
+@pytest.fixture(scope="session")
 def django_db_modify_db_settings(template_database: Database) -> None:
     """Let Django's test database begin as a copy of the migrated one."""
     for database in settings.DATABASES.values():
@@ -178,6 +200,38 @@ def committed_db(django_db_setup, django_db_blocker) -> Iterator[None]:
         yield
         with connections["registry"].cursor() as cursor:
             cursor.execute(EMPTY_TABLES)
+        connections.close_all()
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """A proxy before the test server, which does nothing of its own yet."""
+    server = urlsplit(os.environ["DATABASE_URL"])
+    with Proxy((server.hostname or "", server.port or 0)).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through(proxy: Proxy) -> Callable[[Database], Database]:
+    """Return a database as it is reached through the proxy."""
+
+    def through(database: Database) -> Database:
+        parts = urlsplit(database.url)
+        place = f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}"
+        return Database(urlunsplit(parts._replace(netloc=place)))
+
+    return through
+
+
+@pytest.fixture
+def aliases_through(proxy: Proxy) -> Iterator[Proxy]:
+    """Let all of Django's own connections go through the proxy; what makes databases has to come before."""
+    with pytest.MonkeyPatch.context() as patch:
+        connections.close_all()
+        for alias in settings.DATABASES:
+            patch.setitem(connections[alias].settings_dict, "HOST", "127.0.0.1")
+            patch.setitem(connections[alias].settings_dict, "PORT", str(proxy.port))
+        yield proxy
         connections.close_all()
 
 

@@ -4,6 +4,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from psycopg import Cursor, sql
@@ -96,7 +98,10 @@ def _answers(repositories: Sequence[Repository], context: WorkContext) -> Iterat
     stopping = threading.Event()
     with ThreadPoolExecutor(context.options.get("registry_concurrency", CONCURRENCY)) as pool:
         try:
-            asked = {pool.submit(_ask, registry, path, stopping=stopping): each for each, path in with_path}
+            asked = {
+                pool.submit(copy_context().run, partial(_ask, registry, path, stopping=stopping)): each
+                for each, path in with_path
+            }
             yield from _as_completed(asked, context, stopping=stopping)
         finally:
             stopping.set()

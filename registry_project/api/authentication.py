@@ -3,7 +3,6 @@
 from functools import lru_cache
 from typing import Any
 
-import structlog
 from django.conf import settings
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
@@ -13,8 +12,7 @@ from registry_project.api.exceptions import TokenRefusedError
 from registry_project.api.keys import KeyBundle
 from registry_project.api.throttling import FailedTokenThrottle
 from registry_project.api.tokens import Claims, InvalidTokenError, TokenVerifier
-
-log = structlog.get_logger(__name__)
+from registry_project.request_log import note
 
 PARTS = 2  # the scheme and the token
 LONGEST_SUBJECT = 200  # characters
@@ -58,7 +56,7 @@ class RegistryTokenAuthentication(JWTStatelessUserAuthentication):
             throttle = FailedTokenThrottle()
             if not throttle.allow_request(request, request.parser_context["view"]):
                 raise Throttled from error
-            log.info("token refused", reason=str(error), client=throttle.get_ident(request))
+            note(token_refused=str(error))
             raise TokenRefusedError("invalid_token") from error
 
     def get_raw_token(self, header: bytes) -> bytes | None:

@@ -2,23 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
-import structlog
 from django import db
 from django.conf import settings
+from django.core.signals import got_request_exception
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from background_migrations import errors as background_migrations
 from registry_project.api import throttling
 from registry_project.api.access import Requirement, alternatives
-
-if TYPE_CHECKING:
-    from rest_framework.views import APIView  # which imports this module, by the settings
-
-log = structlog.get_logger(__name__)
+from registry_project.request_log import note
+from schema_migrations import errors as schema_migrations
 
 RETRY_SECONDS = 5
 UNAVAILABLE = 503
@@ -59,7 +56,12 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     db.OperationalError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
     db.InterfaceError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
     psycopg.errors.UndefinedTable: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
+    psycopg.errors.ReadOnlySqlTransaction: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable", tells=False),
+    schema_migrations.OutdatedRegistryError: Answer(UNAVAILABLE, "UNAVAILABLE", "service unavailable"),
     # Ours.
+    psycopg.errors.InsufficientPrivilege: Answer(
+        UNAVAILABLE, "INSUFFICIENT_PRIVILEGE", "the database role of this service may not do this", tells=False
+    ),
     background_migrations.InvalidTransitionError: Answer(
         409, "BBM_INVALID_TRANSITION", "the background migration's status does not allow this"
     ),
@@ -87,7 +89,7 @@ def envelope(code: str, message: str, *, detail: object = ...) -> dict[str, Any]
 
 
 def answer_error(error: Exception, context: Mapping[str, Any]) -> Response:
-    """Answer whatever a view raised. An error that nobody foresaw is logged; its text stays in the log."""
+    """Answer whatever a view raised. An error that nobody foresaw is told as Django does; its text stays in the log."""
     answer = next((answer for kind, answer in ANSWERS.items() if isinstance(error, kind)), ANYTHING_ELSE)
     view, request = context["view"], context["request"]
     detail: object = str(error) if answer.tells else ...
@@ -101,16 +103,10 @@ def answer_error(error: Exception, context: Mapping[str, Any]) -> Response:
     elif answer.status >= UNKNOWN:
         if answer.status == UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_SECONDS)
-        _log(error, view, expected=answer.status == UNAVAILABLE)
+            note(error=" ".join(str(error).split()))
+        else:
+            got_request_exception.send(sender=type(view), request=request._request)
     return Response(envelope(answer.code, answer.message, detail=detail), status=answer.status, headers=headers)
-
-
-def _log(error: Exception, view: "APIView", *, expected: bool) -> None:
-    facts = {"view": type(view).__name__, "error": " ".join(str(error).split())}
-    if expected:
-        log.warning("API answers without the database", **facts)
-    else:
-        log.error("API failed", **facts, exc_info=error)
 
 
 def _as_detail(required: Requirement) -> dict[str, str]:

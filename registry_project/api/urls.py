@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from background_migrations.api.urls import ROUTES as BACKGROUND_MIGRATIONS
 from metadata_import.api.urls import ROUTES as METADATA_IMPORT
 from registry_project.api.routes import api_patterns
+from registry_project.gitlab_release import checked_connection
 from schema_migrations.api.urls import ROUTES as SCHEMA_MIGRATIONS
 
 
@@ -38,7 +39,8 @@ class DescriptionView(SpectacularJSONAPIView):
 
 
 urlpatterns = [
-    *api_patterns([("gitlab/v1/", PresenceView, []), *SCHEMA_MIGRATIONS, *BACKGROUND_MIGRATIONS, *METADATA_IMPORT]),
+    *api_patterns([("gitlab/v1/", PresenceView, []), *SCHEMA_MIGRATIONS]),
+    *api_patterns([*BACKGROUND_MIGRATIONS, *METADATA_IMPORT], registry=checked_connection),
     path("gitlab/v1/openapi.json", DescriptionView.as_view(), name="openapi"),
     path("docs/", staff_member_required(SpectacularSwaggerSplitView.as_view(url_name="openapi")), name="docs"),
 ]

@@ -12,6 +12,8 @@ from django.db import Error as DatabaseError
 from registry_project import control_tables
 from registry_project.errors import MigrateError
 from registry_project.management.examples import CommandWithExamples
+from registry_project.management.wording import in_one_line
+from schema_migrations.errors import SchemaMigrationError
 
 ALIASES = (DEFAULT_DB_ALIAS, control_tables.ALIAS)
 
@@ -39,6 +41,6 @@ def errors_in_one_line(alias: str) -> Iterator[None]:
     """Turn what a database or its driver says into the one line that a command ends with."""
     try:
         yield
-    except (MigrateError, psycopg.Error, DatabaseError) as error:
+    except (MigrateError, SchemaMigrationError, psycopg.Error, DatabaseError) as error:
         undone = " Nothing was changed there." if alias == control_tables.ALIAS else ""
-        raise CommandError(f"Database {alias}: {' '.join(str(error).split())}{undone}") from error
+        raise CommandError(f"Database {alias}: {in_one_line(error, alias=alias)}{undone}") from error

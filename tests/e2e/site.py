@@ -54,6 +54,9 @@ def served(
     port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port), "--no-access-log"]
     command += ["--workers", str(workers), "--blocking-threads", str(threads), application]
+    if application == APPLICATION:  # as it ships
+        command = [sys.executable, "manage.py", "serve", "--port", str(port)]
+        command += ["--processes", str(workers), "--threads", str(threads)]
     settings = {
         "DATABASE_URL": url,
         "SECRET_KEY": "only-for-tests",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -14,6 +15,8 @@ from schema_migrations.preflight import MINIMUM_VERSION
 from tests.conftest import SEEDED_BACKGROUND_MIGRATIONS, Database, migrate
 from tests.databases import throwaway_server
 from tests.e2e.registry import require_programs
+from tests.gitlab_registry.test_roles import ROLES
+from tests.reference import make_reference
 from tests.schema_migrations.test_structure import assert_down_and_up_changes_nothing
 
 pytestmark = pytest.mark.e2e
@@ -52,3 +55,24 @@ def test_background_migrations_run_on_the_oldest_server(oldest):
         assert done.returncode == 0, done.stderr
     statuses = [migration["status"] for migration in json.loads(done.stdout)["migrations"]]
     assert statuses == ["finished"] * SEEDED_BACKGROUND_MIGRATIONS
+
+
+def test_a_role_imports_into_gitlab_s_database_on_the_oldest_server(oldest, registry_tree):
+    make_reference(oldest)
+    gitlab_s = {"REGISTRY_SCHEMA_OWNER": "gitlab", "REGISTRY_VERSION": "v4.32.0-gitlab"}
+
+    def manage(url: str, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **gitlab_s, "REGISTRY_DATABASE_URL": url}
+        command = (sys.executable, "manage.py", *command)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert manage(oldest.url, "migrate", "--database", "registry").returncode == 0
+    with oldest.connect() as connection:
+        connection.execute(ROLES.read_text())
+        connection.execute("CREATE ROLE importer LOGIN PASSWORD 'secret' IN ROLE registry_metadata_importer")
+    server = urlsplit(oldest.url)
+    url = urlunsplit(server._replace(netloc=f"importer:secret@127.0.0.1:{server.port}"))
+    done = manage(url, "database", "import", str(registry_tree), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["inserted_rows"]["tags"] == 11
+    assert "importer" in manage(url, "background_migrate", "pause").stderr

@@ -235,17 +235,16 @@ def test_a_log_file_is_for_its_owner_and_tells_of_each_repository(registry_tree,
     run(registry_tree, "--log-directory", tmp_path, "--concurrency", 1)
     (file,) = tmp_path.glob("*-registry-import.log")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    lines = file.read_text().splitlines()
-    assert "event='import started'" in lines[0]
-    assert "event='import finished'" in lines[-1]
-    assert sum("event='repository finished'" in line and "dry_run=False" in line for line in lines) == 5
-    assert any("WARNING" in line and "tag_link_missing" in line for line in lines)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert (lines[0]["msg"], lines[-1]["msg"]) == ("import started", "import finished")
+    assert sum(line["msg"] == "repository finished" and line["dry_run"] is False for line in lines) == 5
+    assert any((line["level"], line.get("reason")) == ("warning", "tag_link_missing") for line in lines)
 
 
 def test_a_log_on_standard_output_takes_the_place_of_bars_and_tables(registry_tree, capsys):
     stdout, stderr = run(registry_tree, "--log-to-stdout")
     assert (stdout, stderr) == ("", "")
-    assert "event='import finished'" in capsys.readouterr().out
+    assert '"msg": "import finished"' in capsys.readouterr().out
 
 
 def test_logs_get_a_line_of_progress_now_and_then(monkeypatch):

@@ -1,15 +1,18 @@
-"""What background migrations decide is one JSON line per row, on standard error or in a file of its own."""
+"""Log lines: JSON for programs, a form of its own for what background migrations decide, and never a secret."""
 
+import io
 import json
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+import structlog
 
-from registry_project.logs import JsonLines
+from registry_project.logs import JsonLines, Lines
 
 ROOT = Path(__file__).parents[2]
 FACTS = {
@@ -92,3 +95,86 @@ def test_the_file_is_not_made_before_there_is_a_row(elsewhere):
     environment = {**os.environ, "REGISTRY_MIGRATIONS_LOG": str(elsewhere)}
     subprocess.run([sys.executable, "manage.py", "check"], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert not elsewhere.exists()
+
+
+# --- The service's own log ---------------------------------------------------------------------------------------
+
+PASSWORD = 'p"ss wörd/é@x'
+SIGNING_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA0\n-----END RSA PRIVATE KEY-----\n"
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyb290In0.c2lnbmF0dXJlLXRoYXQtaXMtbG9uZw"
+# However a secret gets into an event, whoever logs it: a value, a text around it, an error, another library's record.
+LEAK = f"""
+import logging, django, structlog
+django.setup()
+log, other = structlog.get_logger("ours"), logging.getLogger("another.library")
+log.warning("connecting", url="postgres://registry:{PASSWORD!s}@db/registry", http={{"Authorization": "Bearer {JWT}"}})
+log.warning("password={PASSWORD!s}", key={SIGNING_KEY!r})
+log.warning("connecting", conninfo="host=db password=opensesame1 user=x", token="abc123")
+log.warning('{{"access_token": "abc123", "PRIVATE-TOKEN": "glpat-abc123"}}')
+other.warning("GET /x?private_token=%s, Cookie: sessionid=%s", "glpat-abc123", "abc123", extra={{"jwt": "{JWT}"}})
+try:
+    raise ValueError("bad DSN postgres://registry:abc123@db/x and Bearer abc123abc123")
+except ValueError as error:
+    log.error("failed", exc_info=error)
+    other.exception("failed too")
+    logging.getLogger("migrations").error("failed: token=%s", "abc123", exc_info=error)
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_secret_reaches_a_log_whoever_logs_it_and_however(form):
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "registry_project.settings",
+        "REGISTRY_LOG_FORMAT": form,
+        "DATABASE_URL": f"postgres://registry:{quote(PASSWORD, safe='')}@127.0.0.1:1/registry",
+        "REGISTRY_API_SIGNING_KEY": SIGNING_KEY,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LEAK.replace(PASSWORD, PASSWORD.replace('"', '\\"'))],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.count("[redacted]") >= 12
+    secrets = (PASSWORD, json.dumps(PASSWORD)[1:-1], "abc123", "opensesame1", "MIIEowIBAAKCAQEA0", *JWT.split("."))
+    for secret in secrets:
+        assert secret not in done.stderr, (secret, done.stderr)
+    for kept in ("connecting", "host=db", "user=x", "registry:[redacted]@db/registry", "bad DSN", "ValueError"):
+        assert kept in done.stderr
+
+
+def written(log):
+    """Return the JSON line of what `log` logs."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Lines(form="json"))
+    logger = logging.getLogger("tests.lines")
+    logger.addHandler(handler)
+    try:
+        log(structlog.get_logger("tests.lines"))
+    finally:
+        logger.removeHandler(handler)
+    (line,) = stream.getvalue().splitlines()
+    return json.loads(line)
+
+
+def test_a_line_begins_with_time_level_message_and_correlation_id():
+    with structlog.contextvars.bound_contextvars(correlation_id="abc"):
+        line = written(lambda log: log.warning("job failed", rows=3, component="registry.bbm.Worker"))
+    assert list(line) == ["time", "level", "msg", "correlation_id", "component", "rows", "logger"]
+    assert (line["level"], line["msg"], line["correlation_id"]) == ("warning", "job failed", "abc")
+
+
+def test_an_error_is_one_line_with_its_traceback_once():
+    def fail(log):
+        try:
+            raise LookupError("two\nlines")
+        except LookupError:
+            log.exception("failed")
+
+    line = written(fail)
+    assert line["exception"].count("Traceback") == 1
+    assert line["exception"].endswith("LookupError: two\nlines")

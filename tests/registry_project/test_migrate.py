@@ -64,14 +64,6 @@ OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database
 
 
 @pytest.fixture
-def gitlab(scratch_copy):
-    """A registry's database as GitLab's registry leaves it: nothing of ours."""
-    with scratch_copy.connect() as connection:
-        connection.execute("DROP SCHEMA registry_admin CASCADE")
-    return scratch_copy
-
-
-@pytest.fixture
 def empty(create_database):
     """A second empty database."""
     database = create_database()
@@ -330,13 +322,13 @@ def test_showmigrations_lists_each_app_where_its_tables_are(both):
     assert "[X] 0001_initial" in default
     assert "background_migrations" not in default
     assert registry == (
-        "background_migrations\n [ ] 0001_initial\n [ ] 0002_pages\n"
+        "background_migrations\n [ ] 0001_initial\n [ ] 0002_pages\n [ ] 0003_correlation\n"
         "metadata_import\n [ ] 0001_initial\n [ ] 0002_report_and_reasons\n"
     )
     run("migrate", "--database", "registry")
     out, _ = run("showmigrations", "background_migrations", "sessions")
     assert [line.split()[-1] for line in out.splitlines() if "Database" not in line] == [
-        *("sessions", "0001_initial", "background_migrations", "0001_initial", "0002_pages")
+        *("sessions", "0001_initial", "background_migrations", "0001_initial", "0002_pages", "0003_correlation")
     ]
     assert "[X]  background_migrations.0001_initial\n" in run("showmigrations", "--plan", database="registry")[0]
 

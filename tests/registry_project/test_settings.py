@@ -142,6 +142,12 @@ def test_the_signing_key_may_lie_in_a_file(tmp_path):
     assert setting("settings.REGISTRY_API_SIGNING_KEY", **key, REGISTRY_API_SIGNING_KEY="another") == "another"
 
 
+def test_a_server_that_vanished_is_noticed_and_a_url_may_say_how_soon():
+    slow = {"REGISTRY_DATABASE_URL": "postgres://somebody@127.0.0.1:1/one?keepalives_idle=90"}
+    options = "[settings.DATABASES[name]['OPTIONS']['keepalives_idle'] for name in ('default', 'registry')]"
+    assert setting(options, **slow) == "[30, 90]"
+
+
 def test_every_variable_is_documented_and_nothing_else():
     read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', (ROOT / "registry_project" / "settings.py").read_text()))
     documented = set(re.findall(r"^\| `([A-Z_]+)`", (ROOT / "docs/how-to/configure.md").read_text(), re.MULTILINE))

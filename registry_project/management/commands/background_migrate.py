@@ -8,8 +8,11 @@ from django.db import Error as DatabaseError
 
 from background_migrations import cli
 from background_migrations.errors import BackgroundMigrationError
+from registry_project.gitlab_release import check_release_first
 from registry_project.management.examples import CommandWithExamples
 from registry_project.management.streams import left_alone
+from registry_project.management.wording import in_one_line
+from schema_migrations.errors import SchemaMigrationError
 
 
 class Command(CommandWithExamples):
@@ -31,8 +34,9 @@ class Command(CommandWithExamples):
         stdout, stderr = cast("TextIO", self.stdout), cast("TextIO", self.stderr)
         try:
             with left_alone(self.stdout, self.stderr):
+                check_release_first()
                 cli.handle(options, stdout=stdout, stderr=stderr)
-        except BackgroundMigrationError as error:
+        except (BackgroundMigrationError, SchemaMigrationError) as error:
             raise CommandError(str(error)) from error
         except (psycopg.Error, DatabaseError) as error:
-            raise CommandError(f"The registry database answered: {' '.join(str(error).split())}") from error
+            raise CommandError(f"The registry database answered: {in_one_line(error)}") from error

@@ -23,6 +23,7 @@ from metadata_import.errors import MetadataImportError
 from registry_project.control_tables import ensure_control_tables
 from registry_project.management.examples import CommandWithExamples
 from registry_project.management.streams import left_alone
+from registry_project.management.wording import in_one_line
 from schema_migrations import cli as migrate_cli
 from schema_migrations import services as schema_services
 from schema_migrations.errors import SchemaMigrationError
@@ -76,7 +77,9 @@ class Command(CommandWithExamples):
         except (SchemaMigrationError, BackgroundMigrationError, MetadataImportError) as error:
             raise CommandError(str(error)) from error
         except (psycopg.Error, DatabaseError) as error:
-            raise CommandError(f"The registry database answered: {' '.join(str(error).split())}") from error
+            resumes = options["database_command"] == "import" and not (options["dry_run"] or options["verify"])
+            advice = " What was done is kept: run the same command again, and it goes on." if resumes else ""
+            raise CommandError(f"The registry database answered: {in_one_line(error)}{advice}") from error
 
 
 # --- What the import needs of the schema migrations -------------------------------------------------------------------
