@@ -27,19 +27,27 @@ class Pace:
     walks the blobs of a local tree in half the time of eight. There are never fewer than `least`.
     """
 
-    def __init__(self, limit: int, *, least: int = 1) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        least: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:
         self._limit, self._least = limit, least
+        self._clock, self._processor = clock, processor
         self._waited = self._computed = 0.0
         self.items = least
 
     def take(self, result: Callable[[], _Out]) -> _Out:
         """Return the result that is waited for, or worked out, here."""
-        began, computed = time.monotonic(), time.process_time()
+        began, computed = self._clock(), self._processor()
         try:
             return result()
         finally:
-            self._waited += time.monotonic() - began
-            self._computed += time.process_time() - computed
+            self._waited += self._clock() - began
+            self._computed += self._processor() - computed
             if self._waited >= _WINDOW_SECONDS:
                 self._adapt()
 

@@ -3,7 +3,7 @@
 Its section about the database is read into Django's settings; what the one about storage means is for the import.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ CONFIG_SUFFIXES = (".yml", ".yaml")
 VALUE_OPTIONS = frozenset({"--report", "--log-directory"})  # a file after one of these is not what to import
 DATABASE_KEYS = {"dbname": "NAME"} | {key: key.upper() for key in ("host", "port", "user", "password")}
 DATABASE_OPTIONS = {key: key for key in ("sslmode", "sslcert", "sslkey", "sslrootcert")}
+SECRETS = frozenset({"secretkey", "sessiontoken", "accountkey", "secret", "private_key"})
 SECONDS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0}
 
 
@@ -46,6 +47,10 @@ class RegistryConfig:
         if "connecttimeout" in given:
             options["connect_timeout"] = self._seconds(str(given["connecttimeout"]))
         return settings | {"OPTIONS": options}
+
+    def secrets(self) -> list[str]:
+        """Return the values of the storage that must never be shown, at whatever depth they stand."""
+        return list(_secrets(self.storage))
 
     def _seconds(self, text: str) -> int:
         number = text.rstrip("ms")
@@ -112,6 +117,14 @@ def _read_file(path: str) -> dict[str, Any]:
     if document is not None and not isinstance(document, dict):
         raise ImproperlyConfigured(f"The configuration {path} holds no keys.")
     return document or {}
+
+
+def _secrets(section: dict[str, Any]) -> Iterator[str]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _secrets(value)
+        elif key in SECRETS:
+            yield str(value)
 
 
 def _section(document: dict[str, Any], name: str, path: str) -> dict[str, Any]:

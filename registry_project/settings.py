@@ -303,6 +303,7 @@ SECRETS = [
     SECRET_KEY,
     REGISTRY_API_SIGNING_KEY,
     *(str(_database.get("PASSWORD") or "") for _database in DATABASES.values()),
+    *REGISTRY_CONFIG.secrets(),
 ]
 LOG_LEVEL = env.log_level("LOG_LEVEL", default="WARNING")
 LOG_LINES: dict[str, Any] = {"()": "registry_project.logs.Lines", "form": LOG_FORMAT, "secrets": SECRETS}

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-DEADLINE_SECONDS = 15.0  # what takes so long has hung
+DEADLINE_SECONDS = 60.0  # what takes so long has hung
 
 
 def until(look: Callable[[], Any], *, seconds: float = DEADLINE_SECONDS) -> Any:

@@ -261,11 +261,11 @@ def test_claims_at_the_same_moment_never_overlap(bench):
 
     def claim():
         with hand(bench) as worker:
-            barrier.wait(timeout=10)
+            barrier.wait(timeout=60)
             return worker.claim()
 
     with ThreadPoolExecutor(8) as pool:
-        pieces = [claim.result(timeout=30).piece for claim in [pool.submit(claim) for _ in range(8)]]
+        pieces = [claim.result(timeout=60).piece for claim in [pool.submit(claim) for _ in range(8)]]
     assert sorted((piece.next_value, piece.max_value) for piece in pieces) == [
         (start, start + 9) for start in range(1, 81, 10)
     ]
@@ -278,11 +278,11 @@ def test_of_many_at_the_same_moment_one_gets_the_only_place(bench):
 
     def look():
         with hand(bench) as worker:
-            barrier.wait(timeout=10)
+            barrier.wait(timeout=60)
             return worker.look()
 
     with ThreadPoolExecutor(6) as pool:
-        found = [each.result(timeout=30) for each in [pool.submit(look) for _ in range(6)]]
+        found = [each.result(timeout=60) for each in [pool.submit(look) for _ in range(6)]]
     assert sum(hasattr(each, "token") for each in found) == 1
     assert bench.rows(BOUNDS) == [(1, 10)]
 

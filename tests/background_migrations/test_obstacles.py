@@ -199,7 +199,7 @@ def test_a_migration_that_somebody_else_has_locked_delays_the_others_for_the_loc
     ):
         with other.transaction():
             other.execute("SELECT FROM batched_background_migrations WHERE name = 'locked' FOR UPDATE")
-            assert names_of([pool.submit(worker.claim).result(timeout=10)]) == ["count"]
+            assert names_of([pool.submit(worker.claim).result(timeout=60)]) == ["count"]
         fall_silent(two_tables)
         worker.work_off()
     assert (two_tables.status("locked"), two_tables.status()) == (Status.FINISHED, Status.FINISHED)

@@ -1,7 +1,6 @@
 """A worker process's signs of life for its claims, and how its threads wait for work and wake one another."""
 
 import threading
-import time
 import uuid
 
 import pytest
@@ -10,6 +9,7 @@ from background_migrations import presence as module
 from background_migrations.presence import Bell, Presence
 from background_migrations.transitions import ring
 from tests.background_migrations.by_hand import fall_silent, hand
+from tests.waiting import until
 
 LONG = 60.0  # what lasts so long has hung
 LISTENING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND starts_with(query, 'LISTEN')"
@@ -39,16 +39,8 @@ def waiting(bell, seconds=LONG, **options):
 
 
 def ends(thread) -> bool:
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     return not thread.is_alive()
-
-
-def until(true):
-    for _ in range(500):
-        if found := true():
-            return found
-        time.sleep(0.02)
-    return pytest.fail("it never came true")
 
 
 # --- The bell -----------------------------------------------------------------------------------------------------

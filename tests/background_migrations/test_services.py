@@ -1,7 +1,6 @@
 """The verbs of operators: each does all of what was asked, or raises and has done nothing."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,6 +18,7 @@ from background_migrations.status import FailureErrorCode, Status
 from background_migrations.transitions import CHANNEL
 from background_migrations.work import WorkFunction
 from tests.background_migrations.by_hand import broken, fall_silent, hand
+from tests.waiting import until
 
 ACTOR = "an operator"
 EVENTS = """
@@ -163,9 +163,9 @@ def test_of_two_pauses_at_once_one_moves_it(each, names):
             wait_for_a_waiter(each)
         if names:
             with pytest.raises(InvalidTransitionError, match="is paused"):
-                later.result(timeout=10)
+                later.result(timeout=60)
         else:
-            assert later.result(timeout=10) == []
+            assert later.result(timeout=60) == []
     assert {actor for _, _, actor, *_ in each.rows(EVENTS)} == {"first"}
 
 
@@ -177,7 +177,7 @@ def test_pauses_and_resumes_of_many_at_once_never_lock_each_other_out(bench):
 
     def move(order):
         with bench.database.connect() as connection:
-            barrier.wait(timeout=10)
+            barrier.wait(timeout=60)
             for verb in (services.pause, services.resume) * 5:
                 moved.extend(verb(connection, None, actor=ACTOR))
                 try:
@@ -197,7 +197,7 @@ def test_of_two_controls_set_at_once_both_stay(each):
             services.set_controls(first, "active", {"batch_size": 5}, actor="first")
             later = pool.submit(services.set_controls, second, "active", {"max_batch_size": 7}, actor="second")
             wait_for_a_waiter(each)
-        assert later.result(timeout=10)["batch_size"] == 5
+        assert later.result(timeout=60)["batch_size"] == 5
     found = services.controls(each.connection, "active")
     assert (found["batch_size"], found["max_batch_size"]) == (5, 7)
 
@@ -211,16 +211,12 @@ def test_of_two_queuings_at_once_one_wins(bench):
             later = pool.submit(services.queue, second, "new", target=second, actor="second", shipped=shipped)
             wait_for_a_waiter(bench)
         with pytest.raises(AlreadyQueuedError):
-            later.result(timeout=10)
+            later.result(timeout=60)
     assert [actor for _, _, actor, *_ in bench.rows(EVENTS)] == ["first"]
 
 
 def wait_for_a_waiter(bench):
-    for _ in range(200):
-        if bench.one(WAITING):
-            return
-        time.sleep(0.02)
-    pytest.fail("nobody waits")
+    until(lambda: bench.one(WAITING))
 
 
 # --- Restart and retry ------------------------------------------------------------------------------------------------

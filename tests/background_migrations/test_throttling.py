@@ -302,7 +302,7 @@ def received(server):
     with connect(url) as connection:
         yield connection
     process.terminate()
-    process.wait(timeout=10)
+    process.wait(timeout=60)
 
 
 def test_whoever_only_stores_the_log_is_no_replica(received):

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_the_first_start_is_kept_and_the_end_is_written(bench):
     _, _, updated, again, finished = row(bench)
     assert again == started
     assert started < finished
-    assert updated >= finished
+    assert abs(updated - finished) < timedelta(seconds=1)  # each has its own look at the clock
 
 
 def test_a_failure_has_its_code_until_the_migration_is_active_again(bench):

@@ -73,4 +73,4 @@ def served(
         yield site
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)

@@ -48,7 +48,7 @@ def pooled(scratch_copy, tmp_path_factory):
         yield _answering(Database(f"postgres://anyone@127.0.0.1:{port}{server.path}"))
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def _answering(database):

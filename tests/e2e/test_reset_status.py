@@ -400,7 +400,7 @@ def test_a_worker_that_is_stopped_writes_what_it_knows_and_the_next_one_asks_for
             time.sleep(0.02)
             assert worker.poll() is None
         worker.send_signal(signal.SIGTERM)
-        worker.communicate(timeout=30)
+        worker.communicate(timeout=60)
         assert worker.returncode == 0
         asked = len(slow.requests)
         assert 5 <= asked < 41

@@ -12,8 +12,10 @@ from metadata_import.lease import BACKEND, Lease
 from metadata_import.refusals import ImportRunningError
 from tests.metadata_import.registry_rows import fetch
 from tests.metadata_import.runs import import_tree
+from tests.waiting import until
 
 SILENCE = "UPDATE registry_admin.import_leases SET seen_at = now() - interval '31 seconds' RETURNING 1"
+FRESH = "SELECT seen_at > now() - interval '5 seconds' FROM registry_admin.import_leases"
 DISCONNECT = "UPDATE registry_admin.import_leases SET backend_pid = {} RETURNING 1"
 
 
@@ -69,26 +71,16 @@ def test_a_holder_lets_go_of_nothing_but_its_own():
 
 
 def test_signs_of_life_come_while_it_is_held(connection):
-    with lease(grace=0.2) as held:
+    with lease(grace=0.2):
         fetch(SILENCE)
-        for _ in range(100):
-            ((is_fresh,),) = fetch("SELECT seen_at > now() - interval '5 seconds' FROM registry_admin.import_leases")
-            if is_fresh:
-                break
-            held._ended.wait(0.1)
-        assert is_fresh
+        until(lambda: fetch(FRESH) == [(True,)])
 
 
 def test_a_lost_connection_is_opened_again(connection):
-    with lease(grace=0.2) as held:
+    with lease(grace=0.2):
         ((pid,),) = fetch("SELECT backend_pid FROM registry_admin.import_leases")
         fetch(f"SELECT pg_terminate_backend({pid})")
-        for _ in range(100):
-            ((now,),) = fetch("SELECT backend_pid FROM registry_admin.import_leases")
-            if now != pid:
-                break
-            held._ended.wait(0.1)
-        assert now != pid
+        until(lambda: fetch("SELECT backend_pid FROM registry_admin.import_leases") != [(pid,)])
 
 
 def test_a_batch_of_an_import_that_lost_its_lease_is_refused(connection):

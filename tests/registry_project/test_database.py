@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -20,6 +19,7 @@ from background_migrations.status import Status
 from schema_migrations import loader
 from schema_migrations.migration import Phase
 from tests.schema_migrations.declared import module
+from tests.waiting import until
 
 COPY = "copy_manifests_media_type_id_column_to_media_type_id_convert_to_bigint_column"
 FILL = "backfill_blobs_p_{}_id_column"
@@ -207,11 +207,7 @@ def finish(database):
 def wait_for(database, query, count):
     """Wait until a query counts so many."""
     with database.connect() as observer:
-        for _ in range(300):
-            if observer.execute(query).fetchone() == (count,):
-                return
-            time.sleep(0.05)
-    pytest.fail(f"{query} never became {count}")
+        until(lambda: observer.execute(query).fetchone() == (count,))
 
 
 @contextmanager
@@ -252,7 +248,7 @@ def test_a_first_up_that_is_killed_while_it_finishes_them_is_taken_up_again(scra
 def test_ctrl_c_and_sigterm_end_it_in_good_order(scratch_database, number, code):
     with up_behind(scratch_database, GITLAB_KEY, until=WORKERS, count=2) as process:
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (code, "")
         assert "Traceback" not in err
         assert f"Finishing {len(NAMES)} background migration(s)" in err

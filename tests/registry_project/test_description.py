@@ -30,6 +30,7 @@ generously = options(max_examples=40, deadline=None, suppress_health_check=[Heal
 @pytest.fixture
 def schema(api, committed_db, settings):
     settings.ALLOWED_HOSTS = ["localhost"]
+    settings.API_FAILED_TOKENS_PER_MINUTE = 0
     for migration in BackgroundMigrationFactory.create_batch(3, running=True):
         JobProgressFactory(job__background_migration=migration)
     return schemathesis.openapi.from_wsgi(DOCUMENT, get_wsgi_application(), config=SchemathesisConfig())

@@ -265,7 +265,7 @@ def test_a_first_start_killed_at_any_moment_is_made_good(
     process = starter(home)
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     new_server.start()
     assert ask(new_server, "SELECT current_database()") == "registry"
 

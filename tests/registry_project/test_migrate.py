@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import contextmanager
 
@@ -19,6 +18,7 @@ from registry_project.control_tables import ensure_control_tables
 from registry_project.migrate_lock import LOCK_KEY
 from registry_project.routers import REGISTRY_APPS
 from tests.conftest import Database, drop
+from tests.waiting import until
 
 OF_IMPORTS = ["import_batches", "import_items", "import_leases", "import_runs", "import_skips"]
 CONTROL_TABLES = [
@@ -114,11 +114,7 @@ def recorded(database, schema="registry_admin"):
 
 def wait_for(connection, query, count):
     """Wait until a query counts so many."""
-    for _ in range(200):
-        if connection.execute(query).fetchone() == (count,):
-            return
-        time.sleep(0.1)
-    pytest.fail(f"{query} never became {count}")
+    until(lambda: connection.execute(query).fetchone() == (count,))
 
 
 # --- As it is typed -----------------------------------------------------------------------------------------------
@@ -197,7 +193,7 @@ def stopped_in_the_middle(database):
 def test_an_end_in_the_middle_leaves_nothing_half_done(scratch_database, number, code):
     with stopped_in_the_middle(scratch_database) as process:
         process.send_signal(number)
-        assert process.wait(timeout=30) == code
+        assert process.wait(timeout=60) == code
     assert control_tables(scratch_database) == []
     assert manage(scratch_database, "migrate", "--database", "registry")[0] == 0
     assert control_tables(scratch_database) == CONTROL_TABLES

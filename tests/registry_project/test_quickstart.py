@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "var", "__pycache__", ".*_cache")
@@ -89,16 +91,15 @@ def test_the_site_answers_until_ctrl_c(checkout):
                 assert json.load(answer)["schema_migrations"]["applied"] == 72
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def _when_open(address):
-    for _ in range(100):
-        try:
+    def look():
+        with suppress(urllib.error.URLError):
             return urllib.request.urlopen(address)
-        except urllib.error.URLError:
-            time.sleep(0.1)
-    pytest.fail(f"{address} does not answer")
+
+    return until(look)
 
 
 def test_an_interrupted_demonstration_is_taken_up_again(checkout):

@@ -95,6 +95,14 @@ def test_nothing_that_shows_settings_shows_secrets(config):
     assert "secret" not in repr(read(config))
 
 
+def test_the_secrets_of_every_storage_are_known_to_what_redacts(config):
+    assert read(config).secrets() == ["very-secret"]
+    config.write_text("storage: {gcs: {bucket: layers, credentials: {client_email: a@b, private_key: PEM}}}")
+    assert read(config).secrets() == ["PEM"]
+    config.write_text("storage: {azure: {container: c, accountkey: a-key}}")
+    assert read(config).secrets() == ["a-key"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

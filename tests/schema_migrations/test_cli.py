@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from psycopg import sql
 from schema_migrations import cli, loader, writer
 from schema_migrations.printing import ProgressReporter
 from tests.schema_migrations.declared import folders, module
+from tests.waiting import until
 
 FIRST, SECOND, THIRD = "20260101000001_first", "20260101000002_second", "20260101000003_third"
 SHOW_CURSOR = "\x1b[?25h"  # what a bar ends with
@@ -326,11 +326,7 @@ BLOCKED = f"{WORKING} AND wait_event_type = 'Lock'"
 
 def wait_for(observer, query, count):
     """Wait until a query counts so many."""
-    for _ in range(200):
-        if observer.execute(query).fetchone() == (count,):
-            return
-        time.sleep(0.1)
-    pytest.fail(f"{query} never became {count}")
+    until(lambda: observer.execute(query).fetchone() == (count,))
 
 
 @contextlib.contextmanager
@@ -370,7 +366,7 @@ def test_a_killed_command_s_statement_ends_in_the_server(scratch_database):
 def test_ctrl_c_and_sigterm_leave_no_statement_and_no_lock(scratch_database, number, code):
     with blocked_up(scratch_database, "top_level_namespaces") as (process, observer):
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (code, "")
         assert "Traceback" not in err
         wait_for(observer, WORKING, 0)

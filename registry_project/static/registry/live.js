@@ -33,6 +33,8 @@ function showFreshness(problem) {
 document.addEventListener("DOMContentLoaded", () => {
     localizeTimes(document);
     showFreshness("");
+    // A browser leaves it out where something else took the focus while the page was being built.
+    document.querySelector("[autofocus]")?.focus();
 });
 document.addEventListener("htmx:beforeSwap", (event) => {
     // A session that ended answers with the log in page.

@@ -44,7 +44,7 @@ def test_watching_ends_with_ctrl_c_and_exit_code_130(bench):
     process = start(bench.database, "status", "--watch", PYTHONUNBUFFERED="1")
     shown = [process.stdout.readline() for _ in range(4)]
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert shown[:2] == shown[2:]
     assert "Traceback" not in err

@@ -38,7 +38,7 @@ def terminal(database, *words, lines, columns):
         yield process, shown()
     finally:
         process.kill()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
         reader.close()
 
 
@@ -52,7 +52,7 @@ def test_watching_on_a_terminal_shows_as_many_as_it_has_room_for_the_busiest_fir
             text += next(shown)
         process.send_signal(signal.SIGINT)
         text += "".join(shown)
-        assert process.wait(timeout=20) == 130
+        assert process.wait(timeout=60) == 130
     first = text.partition("more")[0].splitlines()
     rows = [line for line in first if "finished " in line or "running" in line]
     assert len(rows) == 7
@@ -72,7 +72,7 @@ def test_a_run_on_a_terminal_draws_bars_and_leaves_it_clean(bench):
     bench.queue(**COPY, batch_size=5, max_value=30)
     with terminal(bench.database, "run", lines=30, columns=120) as (process, shown):
         text = "".join(shown)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     assert re.search(r"Background migrations +━+ 0/1 finished", text)
     assert re.search(r"count +━+.* \d+\.\d %, about \d+ s left", text)
     assert text.splitlines()[-1] == "Finished 1 background migration."
@@ -82,7 +82,7 @@ def test_tables_on_a_terminal_keep_to_its_width(bench):
     bench.queue(LONG_NAME)
     with terminal(bench.database, "status", lines=30, columns=80) as (process, shown):
         lines = "".join(shown).splitlines()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     assert max(map(len, lines)) <= 80
     heading, _, *rows = [line for line in lines if line.strip()]
     assert heading.split("  ")[0] == "name"
