@@ -247,7 +247,7 @@ def _add_switch(parser: argparse.ArgumentParser, short: str, long: str, *, help_
         parser.add_argument(*names, dest=destination, action=action, default=True, help=argparse.SUPPRESS)
 
 
-def _import_options(options: dict[str, Any], *, is_remote: bool) -> ImportOptions:
+def _import_options(options: dict[str, Any], *, is_remote: bool = False) -> ImportOptions:
     if options["debug_server"]:
         raise DebugServerError
     concurrency = options["concurrency"] or options["tag_concurrency"] or settings.IMPORT_CONCURRENCY

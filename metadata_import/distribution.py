@@ -6,12 +6,15 @@ The journal alone says what is done. The queue only brings items to workers: wha
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from metadata_import.errors import LeaseLostError, TaskFailedError
 from metadata_import.journal import Journal
+from metadata_import.retrying import retried
 from metadata_import.statistics import ImportKind
 
 LOOK_SECONDS = 1.0
@@ -41,9 +44,16 @@ class Distribution:
     """Has one run's items imported by whoever takes tasks."""
 
     def __init__(
-        self, queue: TaskQueue, journal: Journal, *, run_id: int, sleep: Callable[[float], None] = time.sleep
+        self,
+        queue: TaskQueue,
+        journal: Journal,
+        *,
+        connection: BaseDatabaseWrapper,
+        run_id: int,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._queue, self._journal, self._run_id, self._sleep = queue, journal, run_id, sleep
+        self._connection = connection
 
     def work(self, kind: ImportKind, names: Sequence[str], *, on_look: Callable[[int], None]) -> None:
         """Return when all these items are done; on_look gets the number of items of the kind that are done.
@@ -53,7 +63,7 @@ class Distribution:
         self._hand_out(kind, names)
         looks, hand_outs, done_before = 0, 1, -1
         while True:
-            done, total = self._journal.count_items(kind)
+            done, total = retried(self._connection, partial(self._journal.count_items, kind))
             on_look(done)
             if done == total:
                 return
@@ -68,9 +78,9 @@ class Distribution:
             self._sleep(LOOK_SECONDS)
 
     def _refuse_to_go_on(self, kind: ImportKind) -> None:
-        if error := self._journal.error(kind):
+        if error := retried(self._connection, partial(self._journal.error, kind)):
             raise TaskFailedError(error)
-        if not self._journal.holds_lease():
+        if not retried(self._connection, self._journal.holds_lease):
             raise LeaseLostError
 
     def _care(self, kind: ImportKind, hand_outs: int) -> bool:
@@ -80,7 +90,7 @@ class Distribution:
         if hand_outs >= HAND_OUTS:
             raise TaskFailedError("tasks end without having done anything; see the workers' logs.")
         log.warning("tasks are handed out again")
-        self._hand_out(kind, self._journal.pending(kind))
+        self._hand_out(kind, retried(self._connection, partial(self._journal.pending, kind)))
         return True
 
     def _hand_out(self, kind: ImportKind, names: Sequence[str]) -> None:

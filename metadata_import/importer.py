@@ -218,12 +218,13 @@ class _Run:
 
     def _distribute(self, queue: TaskQueue, kind: ImportKind, names: Sequence[str], progress: Progress) -> None:
         """Let tasks do the work, and tell of it as the journal does."""
-        before = self.journal.count()
+        before = self._retried(self.journal.count)
 
         def look(done: int) -> None:
-            self.on_progress(replace(progress, done=done, counts=self.journal.count() - before))
+            self.on_progress(replace(progress, done=done, counts=self._retried(self.journal.count) - before))
 
-        Distribution(queue, self.journal, run_id=self.record.pk).work(kind, names, on_look=look)
+        distribution = Distribution(queue, self.journal, connection=self.connection, run_id=self.record.pk)
+        distribution.work(kind, names, on_look=look)
 
     def _log_batch(self, increment: Increment) -> None:
         """Tell of what is done, in this process alone, so that a log has one writer."""

@@ -23,6 +23,7 @@ from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 from procrastinate.exceptions import AlreadyEnqueued
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from metadata_import.errors import LeaseLostError, MetadataImportError, OtherStorageError
 from metadata_import.importer import import_registry
@@ -65,6 +66,7 @@ class ImportTasks:
     def hand_out(self, kind: ImportKind, names: Sequence[str], *, run_id: int, token: uuid.UUID) -> None:
         """Enqueue one task for each of these."""
         common: dict[str, Any] = {"run_id": run_id, "token": str(token), "kind": str(kind), "how": _how(self.options)}
+        common["log"] = get_contextvars()
         remaining = iter(names)
         while some := list(islice(remaining, TASKS_PER_STATEMENT)):
             import_item.batch_defer(*({**common, "name": spell(name)} for name in some))
@@ -92,12 +94,27 @@ def hand_over(options: ImportOptions, *, path: str) -> int:
 
 
 @app.task(queue=QUEUE, retry=RETRIES, pass_context=True)
-def import_item(context: JobContext, *, run_id: int, token: str, kind: str, name: str, how: dict[str, Any]) -> None:
+def import_item(
+    context: JobContext,
+    *,
+    run_id: int,
+    token: str,
+    kind: str,
+    name: str,
+    how: dict[str, Any],
+    log: dict[str, Any] | None = None,
+) -> None:
     """Import one item of a run, unless it is done or the run goes on without this task."""
+    with bound_contextvars(**(log or {})):
+        _import_item(run_id, uuid.UUID(token), ImportKind(kind), read_spelled(name), how, attempts=context.job.attempts)
+
+
+def _import_item(
+    run_id: int, token: uuid.UUID, kind: ImportKind, name: str, how: dict[str, Any], *, attempts: int
+) -> None:
     connection = connections["registry"]
-    journal = Journal(connection, run_id=run_id, token=uuid.UUID(token), claim=uuid.uuid4())
-    item_kind, item = ImportKind(kind), read_spelled(name)
-    if not journal.claim(item_kind, item):
+    journal = Journal(connection, run_id=run_id, token=token, claim=uuid.uuid4())
+    if not journal.claim(kind, name):
         return
     try:
         run = ImportRun.objects.using(connection.alias).get(pk=run_id)
@@ -110,15 +127,15 @@ def import_item(context: JobContext, *, run_id: int, token: str, kind: str, name
             on_written=_log_skips,
             clock=timezone.now,
             presence=_presence(run_id, driver.name, driver.root),
-        ).work(item_kind, [item])
+        ).work(kind, [name])
     except LeaseLostError:
-        log.info("left to others", item=item)
+        log.info("left to others", item=name)
     except MetadataImportError as error:
-        journal.record_error(item_kind, item, str(error))
+        journal.record_error(kind, name, str(error))
     except Exception as error:
-        if context.job.attempts >= (RETRIES.max_attempts or 0):
+        if attempts >= (RETRIES.max_attempts or 0):
             connection.close_if_unusable_or_obsolete()
-            journal.record_error(item_kind, item, f"{type(error).__name__}: {' '.join(str(error).split())}.")
+            journal.record_error(kind, name, f"{type(error).__name__}: {' '.join(str(error).split())}.")
         raise
 
 

@@ -149,7 +149,7 @@ def test_help_has_examples(capsys):
 def parsed(*arguments: str) -> ImportOptions:
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
-    return cli._import_options(vars(parser.parse_args(["root", *arguments])))
+    return cli._import_options(vars(parser.parse_args(["root", *arguments])), is_remote=False)
 
 
 @pytest.mark.parametrize(
