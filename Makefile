@@ -8,7 +8,7 @@ INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --pyth
 # Settings load without a database for what never asks one.
 NO_DATABASE := SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF DATABASE_URL=postgres://nobody@127.0.0.1:1/none
 
-.PHONY: help demo test check audit deployment licences bench structure requirements clean
+.PHONY: help demo test check audit deployment licences bench structure reference docs requirements clean
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -19,7 +19,7 @@ demo: .venv/base.stamp ## set everything up, import a small registry, serve the 
 test: .venv/dev.stamp ## set everything up and run the tests (ARGS="-k …" for pytest)
 	@$(RUN) -m pytest -n auto --maxprocesses 8 $(ARGS)
 
-check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks, security, licences
+check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks, documentation, security, licences
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(NO_DATABASE) $(RUN) -m mypy
@@ -28,6 +28,7 @@ check: .venv/dev.stamp ## lint, format, types, import contracts, Django's checks
 	$(NO_DATABASE) $(RUN) manage.py check
 	$(NO_DATABASE) ALLOWED_HOSTS=registry.example.com $(RUN) manage.py check --deploy --fail-level WARNING
 	$(NO_DATABASE) $(RUN) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 	$(RUN) -m bandit --quiet --configfile pyproject.toml --recursive manage.py registry_project schema_migrations background_migrations metadata_import
 	$(RUN) requirements/licences.py --check
 	$(RUN) requirements/audit.py
@@ -56,12 +57,18 @@ bench: .venv/dev.stamp ## measure, each program beside its limit
 structure: .venv/dev.stamp ## write schema_migrations/structure.sql anew
 	$(RUN) -m tests.structure
 
+reference: .venv/dev.stamp ## write the generated pages of docs/reference anew
+	$(NO_DATABASE) $(RUN) -m tests.reference_pages
+
+docs: .venv/dev.stamp ## build the documentation site in site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
 requirements: ## compile requirements/*.in with their hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/base.in -o requirements/base.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/dev.in -o requirements/dev.txt
 
 clean: ## remove the environment and caches (the bundled PostgreSQL and its data stay)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/%.stamp: requirements/%.txt
 	@$(if $(PYTHON),,echo 'Python 3.11 or newer is needed and none was found; name one with make PYTHON=/path/to/python3' >&2; exit 1)

@@ -1,5 +1,6 @@
 """What happened, when, and by whose hand: one row in our own table for each thing worth telling an operator."""
 
+import enum
 from dataclasses import dataclass
 
 from psycopg import Connection
@@ -14,6 +15,19 @@ ADD = """
     VALUES (%(migration_id)s, %(name)s, %(job_id)s, %(kind)s, %(actor)s, %(reason)s, %(error_class)s, %(sqlstate)s,
         %(correlation_id)s)
 """
+
+
+class EventKind(enum.StrEnum):
+    """What an event tells of."""
+
+    QUEUED = "queued"  # an operator queued the migration
+    STATUS = "status"  # the migration moved to another status; old and new one are in the row
+    CONTROLS = "controls"  # somebody changed controls; the reason says from what to what
+    RETRY = "retry"  # somebody gave its failed jobs new attempts
+    JOB_FAILED = "job_failed"  # an attempt failed; the job is tried again
+    JOB_SPLIT = "job_split"  # a job timed out in its last attempt and was cut in two, each half with new attempts
+    JOB_SET_ASIDE = "job_set_aside"  # a job failed in its last attempt, or took its worker along each time
+    JOB_ABANDONED = "job_abandoned"  # a job was taken from a worker that showed no sign of life any more
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class Fault:
 
 def add(
     connection: Connection,
-    kind: str,
+    kind: EventKind,
     *,
     migration: tuple[int, str],
     actor: str,

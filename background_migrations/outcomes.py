@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from background_migrations import events
 from background_migrations.errors import ClaimLostError, InvalidColumnError, InvalidTableError
-from background_migrations.events import Fault
+from background_migrations.events import EventKind, Fault
 from background_migrations.pacing import retry_pause
 from background_migrations.pieces import Claim, Piece
 from background_migrations.records import MigrationRecord, Rules
@@ -180,7 +180,7 @@ def fail(
 ) -> str:
     """Record a failed attempt: the piece waits for the next one, is cut in two, or is set aside; return which."""
     piece = claim.piece
-    kind = "job_split" if half else "job_set_aside" if exhausted else "job_failed"
+    kind = EventKind.JOB_SPLIT if half else EventKind.JOB_SET_ASIDE if exhausted else EventKind.JOB_FAILED
     attempts = 0 if half else piece.attempts
     values = {
         "pause": datetime.timedelta(seconds=retry_pause(piece.attempts)),
@@ -249,15 +249,14 @@ def give_up_abandoned(connection: Connection, migration: MigrationRecord, *, pie
     connection.execute(FAIL, values)
     reason = f"{_vanished(piece)} in attempt {piece.attempts}, the last one"
     reference = (migration.id, migration.name)
-    events.add(connection, "job_set_aside", migration=reference, actor=actor, job_id=piece.job_id, reason=reason)
+    kind = EventKind.JOB_SET_ASIDE
+    events.add(connection, kind, migration=reference, actor=actor, job_id=piece.job_id, reason=reason)
 
 
 def tell_abandoned(connection: Connection, migration: MigrationRecord, *, piece: Piece, actor: str) -> None:
     """Write down that a piece was taken from a worker that vanished."""
-    reference = (migration.id, migration.name)
-    events.add(
-        connection, "job_abandoned", migration=reference, actor=actor, job_id=piece.job_id, reason=_vanished(piece)
-    )
+    reference, kind = (migration.id, migration.name), EventKind.JOB_ABANDONED
+    events.add(connection, kind, migration=reference, actor=actor, job_id=piece.job_id, reason=_vanished(piece))
 
 
 def reset_attempts(connection: Connection, migration_id: int, *, grace: float) -> int:

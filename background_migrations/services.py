@@ -29,6 +29,7 @@ from background_migrations.errors import (
     UnknownWorkFunctionError,
     UnsupportedServerError,
 )
+from background_migrations.events import EventKind
 from background_migrations.records import GRACE_SECONDS
 from background_migrations.status import Status, origins
 from background_migrations.transitions import Moved, ring, transition
@@ -170,7 +171,7 @@ def retry(connection: Connection, name: str, *, actor: str, grace: float = GRACE
             raise NothingToRetryError(name)
         jobs = outcomes.reset_attempts(connection, migration_id, grace=grace)
         reason = f"{jobs} failed jobs got new attempts"
-        events.add(connection, "retry", migration=(migration_id, name), actor=actor, reason=reason)
+        events.add(connection, EventKind.RETRY, migration=(migration_id, name), actor=actor, reason=reason)
         ring(connection, name)
     return jobs
 
@@ -202,7 +203,7 @@ def set_controls(connection: Connection, name: str, changes: Mapping[str, Any], 
             )
             connection.execute(query, {"id": migration_id, **changed})
             reason = ", ".join(f"{control}: {before[control]} → {value}" for control, value in changed.items())
-            events.add(connection, "controls", migration=(migration_id, name), actor=actor, reason=reason)
+            events.add(connection, EventKind.CONTROLS, migration=(migration_id, name), actor=actor, reason=reason)
             ring(connection, name)
     return after
 
@@ -224,7 +225,7 @@ def queue(connection: Connection, name: str, *, target: Connection, actor: str, 
             ((_, _, status),) = _find(connection, [name])
             raise AlreadyQueuedError(name, status=status.label)
         reason = f"up to {values['max_value']}"
-        events.add(connection, "queued", migration=(row[0], name), actor=actor, reason=reason)
+        events.add(connection, EventKind.QUEUED, migration=(row[0], name), actor=actor, reason=reason)
         ring(connection, name)
     return int(row[0])
 

@@ -7,6 +7,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from background_migrations import correlation
+from background_migrations.events import EventKind
 from background_migrations.status import FailureErrorCode, Status, origins
 
 # Whoever waits for work is told on this channel.
@@ -33,7 +34,7 @@ TRANSITION = """
     told AS (
         INSERT INTO registry_admin.background_migration_events
             (background_migration_id, name, kind, actor, old_status, new_status, reason, correlation_id)
-        SELECT id, name, 'status', %(actor)s, before, %(to)s, %(reason)s, %(correlation_id)s FROM moved ORDER BY id
+        SELECT id, name, %(kind)s, %(actor)s, before, %(to)s, %(reason)s, %(correlation_id)s FROM moved ORDER BY id
     ),
     woken AS (
         SELECT count(pg_notify(%(channel)s, name)) FROM moved WHERE %(to)s = 1
@@ -71,6 +72,7 @@ def transition(
         "origins": allowed,
         "to": int(to),
         "code": code,
+        "kind": EventKind.STATUS,
         "actor": actor,
         "reason": reason,
         "channel": CHANNEL,

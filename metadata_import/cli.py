@@ -41,7 +41,7 @@ EPILOG = """examples:
   python manage.py database import /var/lib/registry --verify --sample 300     the same, of 300 repositories at random
   python manage.py database import --config /etc/docker/registry/config.yml
                                                                     from S3, GCS, Azure or a directory, as it says
-  python manage.py database import --config FILE --distributed --wait
+  python manage.py database import --config /etc/docker/registry/config.yml --distributed --wait
                                                                     on many machines, each with workers
 
 PATH is the root directory of a registry's filesystem storage, which holds docker/registry/v2. Without it the storage is

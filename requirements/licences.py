@@ -9,7 +9,7 @@ PINNED = Path(__file__).parent / "base.txt"
 LIST = Path(__file__).parents[1] / "docs" / "reference" / "licences.md"
 HEAD = """# Licences
 
-The project itself is under the [MIT licence](../../LICENSE). It runs with these packages, of which it changes none;
+The project itself is under the MIT licence (`LICENSE`). It runs with these packages, of which it changes none;
 `make licences` writes the list.
 
 """

@@ -33,10 +33,10 @@ TABLE, COLUMN = "public.repositories", "id"
 DESCRIPTION = "Manage the schema of the registry's metadata database."
 EXAMPLES = {
     "up": """examples:
-  python manage.py database migrate up                        everything pending
-  python manage.py database migrate up --dry-run              show the plan and its SQL, change nothing
-  python manage.py database migrate up --skip-post-deployment before the new code runs
-  python manage.py database migrate up --limit 1              one pre-deployment migration""",
+  python manage.py database migrate up                          everything pending
+  python manage.py database migrate up --dry-run                show the plan and its SQL, change nothing
+  python manage.py database migrate up --skip-post-deployment   before the new code runs
+  python manage.py database migrate up --limit 1                one pre-deployment migration""",
     "down": """examples:
   python manage.py database migrate down --limit 1            undo the newest pre-deployment migration
   python manage.py database migrate down --post-deploy-limit 1 --force""",

@@ -1,15 +1,17 @@
-"""What the OpenAPI document holds beyond what the views say of themselves: each route once, and every error."""
+"""What the OpenAPI document holds beyond what the views say of themselves: each route once, its access, its errors."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from registry_project.api.access import Requirement, alternatives
 from registry_project.api.exceptions import ANSWERS, ANYTHING_ELSE, RETRY_SECONDS, Answer, TokenRefusedError, envelope
 
 BEARER = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "A token that GitLab Rails signs; its claim `access` must grant what the operation names.",
+    "description": "A token that GitLab Rails signs; its claim `access` must grant one of what the operation names.",
 }
 ERROR = {
     "type": "object",
@@ -33,6 +35,18 @@ def canonical_routes(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[s
     return [endpoint for endpoint in endpoints if getattr(endpoint[3].cls, "canonical_path", None) == endpoint[0]]
 
 
+def add_access(result: dict[str, Any], *, generator: Any, **_: Any) -> dict[str, Any]:
+    """Say of every operation what the token must grant, in the order in which the view names it.
+
+    The generator is drf-spectacular's; its endpoints are not those that the types of DRF's generator promise.
+    """
+    for path, _, method, callback in generator.endpoints:
+        required = alternatives(callback.cls, method)
+        security = [{"token": [_scope(each)]} for each in required] or [{"token": []}]
+        result["paths"][path][method.lower()]["security"] = security
+    return result
+
+
 def add_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Give every operation the errors that it may answer, each with an example, and say how a token is sent."""
     components = result.setdefault("components", {})
@@ -42,7 +56,6 @@ def add_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         if name.startswith("Patched"):
             schema["additionalProperties"] = False  # a name that is misspelt is an error
     components["securitySchemes"] = {"token": BEARER}
-    result["security"] = [{"token": []}]
     for operation in _operations(result):
         if "requestBody" in operation:
             operation["requestBody"]["required"] = True
@@ -77,6 +90,11 @@ def _answers(operation: Mapping[str, Any]) -> Iterator[Answer]:
         if kind is TokenRefusedError or needs.get(answer.code, True):
             yield answer
     yield ANYTHING_ELSE
+
+
+def _scope(required: Requirement) -> str:
+    scope = f"{required.type}:{required.name}:{required.action}"
+    return f"{scope} with the meta {json.dumps(required.meta)}" if required.meta else scope
 
 
 def _example(answer: Answer) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
@@ -109,3 +111,16 @@ def test_tables_that_are_not_there_yet_take_nothing_else_away():
     assert found["registry_bbm_migrations"]
     assert "registry_import_run" not in found
     assert found["registry_database_up"][0].value == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign"), ("somewhere", "no IP address")],
+)
+def test_an_address_that_cannot_be_listened_on_is_one_line_that_says_so(address, reason):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            CommandError, match=rf"^Cannot listen on {re.escape(address)} port {port}: .*{reason}.*--port\.$"
+        ):
+            call_command("serve", "--address", address, "--port", str(port))

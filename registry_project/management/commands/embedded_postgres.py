@@ -28,7 +28,7 @@ class Command(CommandWithExamples):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """One action, and how to print what came of it."""
-        parser.add_argument("action", choices=("start", "stop", "status"))
+        parser.add_argument("action", choices=("start", "stop", "status"), help="what to do with it")
         parser.add_argument("--json", action="store_true", help="print the server's status as JSON")
 
     def handle(self, *, action: str, **options: object) -> None:

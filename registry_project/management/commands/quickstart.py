@@ -39,6 +39,7 @@ examples:
 It works on the bundled PostgreSQL alone. A second run finds everything done."""
 ADDRESS = "127.0.0.1"
 PORT = 8000
+KILL_TIMEOUT_SECONDS = 10
 PORTS = 65_536
 USER = "demo"
 PASSWORD_BYTES = 12
@@ -122,6 +123,8 @@ class Command(CommandWithExamples):
                 port=port,
                 interface=Interfaces.WSGI,
                 log_enabled=False,
+                # Ctrl-C reaches it and its process at once, and the second signal that this one gets may stun it.
+                workers_kill_timeout=KILL_TIMEOUT_SECONDS,
             ).serve()
 
 

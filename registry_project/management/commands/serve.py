@@ -1,6 +1,8 @@
 """`manage.py serve`: the site and the API, in as many processes as asked for, until SIGTERM or Ctrl-C."""
 
+import ipaddress
 import os
+import socket
 import tempfile
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
@@ -12,13 +14,13 @@ from django.core.management.base import CommandError
 from django.db import connections
 from granian import Granian
 from granian.constants import Interfaces
-from granian.errors import ConfigurationError
 from granian.log import LogLevels
 
 from registry_project.management.examples import CommandWithExamples
 
 LARGEST_PORT = 2**16 - 1
 STOP_SECONDS = 30  # for requests that are being answered
+IPV6 = 6
 COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -49,13 +51,22 @@ class Command(CommandWithExamples):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Serve."""
+        _refuse_what_cannot_be_bound(options["address"], options["port"])
         connections.close_all()
         with _shared_counts():
-            try:
-                _server(options).serve()
-            except (ConfigurationError, OSError) as error:
-                where = f"{options['address']} port {options['port']}"
-                raise CommandError(f"Cannot serve on {where}: {error}") from error
+            _server(options).serve()
+
+
+def _refuse_what_cannot_be_bound(address: str, port: int) -> None:
+    """Raise CommandError where granian would end with a stack of its own."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == IPV6 else socket.AF_INET
+        socket.create_server((address, port), family=family).close()
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no IP address"
+        raise CommandError(
+            f"Cannot listen on {address} port {port}: {reason}. Choose others with --address and --port."
+        ) from error
 
 
 def _server(options: dict[str, Any]) -> Any:
