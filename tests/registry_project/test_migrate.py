@@ -319,7 +319,7 @@ def test_showmigrations_lists_each_app_where_its_tables_are(both):
     assert "background_migrations" not in default
     assert registry == (
         "background_migrations\n [ ] 0001_initial\n [ ] 0002_pages\n [ ] 0003_correlation\n"
-        "metadata_import\n [ ] 0001_initial\n [ ] 0002_report_and_reasons\n"
+        "metadata_import\n [ ] 0001_initial\n [ ] 0002_report_and_reasons\n [ ] 0003_distributed\n"
     )
     run("migrate", "--database", "registry")
     out, _ = run("showmigrations", "background_migrations", "sessions")
