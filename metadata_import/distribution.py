@@ -20,7 +20,6 @@ from metadata_import.statistics import ImportKind
 LOOK_SECONDS = 1.0
 # How often to see whether the queue still has tasks, in looks: it may hold a million.
 LOOKS_PER_CARE = 5
-LOOKS_PER_REMINDER = 60
 # Tasks that come back undone and without an error so often are not going to be done.
 HAND_OUTS = 5
 
@@ -55,16 +54,16 @@ class Distribution:
         self._queue, self._journal, self._run_id, self._sleep = queue, journal, run_id, sleep
         self._connection = connection
 
-    def work(self, kind: ImportKind, names: Sequence[str], *, on_look: Callable[[int], None]) -> None:
-        """Return when all these items are done; on_look gets the number of items of the kind that are done.
+    def work(self, kind: ImportKind, names: Sequence[str], *, on_look: Callable[[int, bool], None]) -> None:
+        """Return when all these items are done; on_look gets how many of the kind are, and whether nobody takes tasks.
 
         Raises TaskFailedError for the first that cannot be done, and LeaseLostError when another import took over.
         """
         self._hand_out(kind, names)
-        looks, hand_outs, done_before = 0, 1, -1
+        looks, hand_outs, done_before, is_idle = 0, 1, -1, False
         while True:
             done, total = retried(self._connection, partial(self._journal.count_items, kind))
-            on_look(done)
+            on_look(done, is_idle)
             if done == total:
                 return
             self._refuse_to_go_on(kind)
@@ -73,8 +72,7 @@ class Distribution:
                 hand_outs = hand_outs if done == done_before else 0
                 hand_outs += self._care(kind, hand_outs)
                 done_before = done
-            if looks % LOOKS_PER_REMINDER == LOOKS_PER_CARE and not self._queue.has_workers():
-                log.warning("no worker takes tasks; on any machine: python manage.py procrastinate worker")
+                is_idle = self._tell_of_nobody(before=is_idle)
             self._sleep(LOOK_SECONDS)
 
     def _refuse_to_go_on(self, kind: ImportKind) -> None:
@@ -92,6 +90,13 @@ class Distribution:
         log.warning("tasks are handed out again")
         self._hand_out(kind, retried(self._connection, partial(self._journal.pending, kind)))
         return True
+
+    def _tell_of_nobody(self, *, before: bool) -> bool:
+        """Say whether nobody is there to take tasks, in the log when it begins."""
+        is_idle = not self._queue.has_workers()
+        if is_idle and not before:
+            log.warning("no worker takes tasks")
+        return is_idle
 
     def _hand_out(self, kind: ImportKind, names: Sequence[str]) -> None:
         self._queue.hand_out(kind, names, run_id=self._run_id, token=self._journal.token)

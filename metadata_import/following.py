@@ -13,6 +13,7 @@ from metadata_import.statistics import ImportKind
 
 PLAIN_PROGRESS_SECONDS = 10.0
 UNITS = {ImportKind.REPOSITORY: "repositories", ImportKind.BLOB_PREFIX: "blob prefixes"}
+IDLE = "; no worker takes tasks, start one on any machine: python manage.py procrastinate worker"
 # Measured: where a run does both, the repositories take some five times as long as the rest of the blobs.
 WEIGHTS = {ImportKind.REPOSITORY: 0.85, ImportKind.BLOB_PREFIX: 0.15}
 
@@ -52,7 +53,11 @@ def overall(progress: Progress) -> float:
 
 
 def describe(progress: Progress) -> str:
-    """Return in words how far the present part is."""
+    """Return in words how far the present part is, and what it lacks."""
+    return f"{_describe_part(progress)}{IDLE if progress.is_idle else ''}"
+
+
+def _describe_part(progress: Progress) -> str:
     done = f"{progress.done:,} of {progress.total:,} {UNITS[progress.kind]}"
     if progress.kind is ImportKind.REPOSITORY:
         return f"{done}, {progress.counts.tags:,} tags"

@@ -61,6 +61,7 @@ class Progress:
     total: int
     counts: Counts = field(default_factory=Counts)
     kinds: tuple[ImportKind, ...] = tuple(ImportKind)  # that the run goes through, in order
+    is_idle: bool = False  # it is shared out, and nobody is there to take a share
 
 
 def ignore_progress(_progress: Progress) -> None:
@@ -220,8 +221,9 @@ class _Run:
         """Let tasks do the work, and tell of it as the journal does."""
         before = self._retried(self.journal.count)
 
-        def look(done: int) -> None:
-            self.on_progress(replace(progress, done=done, counts=self._retried(self.journal.count) - before))
+        def look(done: int, is_idle: bool) -> None:
+            counts = self._retried(self.journal.count) - before
+            self.on_progress(replace(progress, done=done, counts=counts, is_idle=is_idle))
 
         distribution = Distribution(queue, self.journal, connection=self.connection, run_id=self.record.pk)
         distribution.work(kind, names, on_look=look)

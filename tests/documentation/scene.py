@@ -125,7 +125,6 @@ class Scene(Shell):
         return {
             **super().variables,
             "ALLOWED_HOSTS": HOST,
-            "LOG_LEVEL": "INFO",  # an import says only then what it waits for
             "DATABASE_URL": self.database.url,
             "REGISTRY_DATABASE_URL": self.database.url,
             "REGISTRY_AUTH_TOKEN_REALM": auth.realm,

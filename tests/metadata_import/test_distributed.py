@@ -22,7 +22,7 @@ from procrastinate import JobContext
 from procrastinate.contrib.django import app
 from procrastinate.jobs import Job
 
-from metadata_import import distribution, tasks
+from metadata_import import distribution, following, tasks
 from metadata_import.errors import LeaseLostError, OtherStorageError, TaskFailedError
 from metadata_import.importer import import_registry
 from metadata_import.journal import Done, Journal
@@ -175,7 +175,7 @@ class Hands:
     """A queue in memory that a test serves, or forgets about."""
 
     def __init__(self, serve) -> None:
-        self.serve, self.handed_out, self.tasks = serve, [], []
+        self.serve, self.handed_out, self.tasks, self.shown = serve, [], [], []
 
     def hand_out(self, kind, names, *, run_id, token):
         self.handed_out.append(list(names))
@@ -187,8 +187,9 @@ class Hands:
     def has_workers(self):
         return False
 
-    def look(self, _progress) -> None:
+    def look(self, progress) -> None:
         """Do what is left to do, whenever the coordinator looks."""
+        self.shown.append(following.describe(progress))
         tasks, self.tasks = self.tasks, []
         for task in tasks:
             self.serve(*task)
@@ -229,6 +230,10 @@ def test_tasks_that_the_queue_loses_are_handed_out_again(few, hurried):
     hands = Hands(lose_each_once)
     assert imported_by(hands, few).is_marked
     assert [len(names) for names in hands.handed_out][:2] == [3, 3]
+    assert "procrastinate worker" not in hands.shown[0]
+    assert any(
+        shown.endswith("start one on any machine: python manage.py procrastinate worker") for shown in hands.shown
+    )
 
 
 def test_tasks_that_do_nothing_end_the_import(few, hurried):
