@@ -90,6 +90,9 @@ class Scene(Shell):
                 self._prepare(command)
             self.run_script(fence.text)
 
+        if "migrate new" in fence.text:
+            del self.checkout  # what was written there would be pending for the next block
+
     def _run_one(self, command: str) -> None:
         if SERVES_A_SITE.match(command):
             self._serve_site(command)
@@ -122,6 +125,7 @@ class Scene(Shell):
         return {
             **super().variables,
             "ALLOWED_HOSTS": HOST,
+            "LOG_LEVEL": "INFO",  # an import says only then what it waits for
             "DATABASE_URL": self.database.url,
             "REGISTRY_DATABASE_URL": self.database.url,
             "REGISTRY_AUTH_TOKEN_REALM": auth.realm,

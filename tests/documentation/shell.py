@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Shell:
     @cached_property
     def checkout(self) -> Path:
         """A copy of the project, in which commands may write."""
-        copy = self.home / "checkout"
+        copy = Path(tempfile.mkdtemp(dir=self.home)) / "checkout"
         shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
         (copy / ".venv").symlink_to(sys.prefix)
         for path in (copy / "requirements").iterdir():
@@ -50,7 +51,7 @@ class Shell:
         package = installed_package()
         assert package is not None
         programs = [f"{sys.prefix}/bin", str(package / "pginstall" / "bin"), os.environ["PATH"]]
-        return {**os.environ, "PATH": os.pathsep.join(programs), "PYTHONPATH": str(self.checkout)}
+        return {**os.environ, "PATH": os.pathsep.join(programs)}
 
     def put_in(self, text: str) -> str:
         """Replace what stands on a page for something of the reader's own."""

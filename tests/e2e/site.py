@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.registry import free_port
@@ -14,6 +15,7 @@ from tests.waiting import until
 
 APPLICATION = "registry_project.wsgi:application"
 HOST = "127.0.0.1"
+MANAGE = Path(__file__).parents[2] / "manage.py"
 
 
 @dataclass
@@ -55,7 +57,7 @@ def served(
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port), "--no-access-log"]
     command += ["--workers", str(workers), "--blocking-threads", str(threads), application]
     if application == APPLICATION:  # as it ships
-        command = [sys.executable, "manage.py", "serve", "--port", str(port)]
+        command = [sys.executable, str(MANAGE), "serve", "--port", str(port)]
         command += ["--processes", str(workers), "--threads", str(threads)]
     settings = {
         "DATABASE_URL": url,

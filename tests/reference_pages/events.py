@@ -42,7 +42,7 @@ def page() -> str:
     hindrances += [[code(each.code), first_line(each)] for each in HINDRANCES]
     hindrances.append([code("database_error"), "The server refused a look at the table; the reason is its answer."])
     imports = [[code(status), sentence(text)] for status, text in described_members(ImportStatus).items()]
-    lines = sorted(set(_log_lines()), key=lambda line: line[1])
+    lines = sorted(set(_log_lines()), key=lambda line: (line[1], line))
     return "\n".join(
         [
             INTRODUCTION,

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -152,9 +151,3 @@ def test_every_variable_is_documented_and_nothing_else():
     read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', (ROOT / "registry_project" / "settings.py").read_text()))
     documented = set(re.findall(r"^\| `([A-Z_]+)`", (ROOT / "docs/reference/settings.md").read_text(), re.MULTILINE))
     assert documented == read
-
-
-def test_the_project_has_one_version(settings):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == settings.VERSION
-    assert f"## {settings.VERSION}" in (ROOT / "CHANGELOG.md").read_text()
