@@ -153,7 +153,7 @@ def coordinate(context: JobContext, *, path: str, how: dict[str, Any]) -> None:
             queue=ImportTasks(options),
         )
     except MetadataImportError as error:
-        log.warning("import ended", error=str(error))
+        log.warning("import not finished", error=str(error))
     else:
         log.warning("import ended", skips=len(report.skips), faults=report.faults, is_marked=report.is_marked)
 
