@@ -75,4 +75,4 @@ clean: ## remove the environment and caches (the bundled PostgreSQL and its data
 	@echo "Setting up .venv from requirements/$*.txt with $(PYTHON) …"
 	@$(PYTHON) -m venv .venv || { echo 'The venv module is incomplete here; on Debian: apt-get install python3-venv' >&2; exit 1; }
 	@$(INSTALL) --require-hashes -r requirements/$*.txt
-	@touch $@
+	@touch .venv/base.stamp $@ # whichever it is, base.txt is part of it

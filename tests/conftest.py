@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ from tests.fakes import RecordingReporter
 from tests.metadata_import.import_crowd import EMPTY_IMPORTS
 from tests.proxy import Proxy
 from tests.reference import make_reference
+
+# A shell has what runs in its background ignore Ctrl-C, and so would all programs that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "registry_template"
 REFERENCE = "reference_template"
