@@ -409,6 +409,8 @@ LOGGING = {
         "django.request": {"level": "CRITICAL"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "django.server": {"level": "CRITICAL"},
+        # Every command loads the tasks, and has nothing to tell of it.
+        "procrastinate.blueprints": {"level": "WARNING"},
     },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

@@ -206,7 +206,7 @@ def test_a_request_s_id_is_in_the_log_of_the_job_that_it_let_run_and_the_worker_
     assert figures[f"registry_bbm_job_duration_seconds_count{{{of_job}}}"] == 3
     assert not heartbeat.exists()
     check = manage(environment, "background_migrate", "worker", "--check")
-    assert (check.returncode, len(check.stderr.splitlines())) == (1, 1)
+    assert (check.returncode, len(check.stderr.splitlines())) == (1, 1), check.stderr
     lines = map(_as_json, (tmp_path / "log").read_text().splitlines())
     jobs = [line for line in lines if line.get("msg") == "job finished"]
     assert {(line["correlation_id"], line["component"], line["bbm_name"]) for line in jobs} == {
