@@ -21,6 +21,45 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 FIRST = ("time", "level", "msg", "correlation_id", "component")
 
 
+def log_configuration(
+    *, lines: dict[str, Any], level: str, secrets: Sequence[str], migrations_file: str
+) -> dict[str, Any]:
+    """Return what logging is configured with: all on standard error, rows of migrations in a file if one is named."""
+    # The file is opened by its first line, and anew when it was rotated away.
+    file = {"class": "logging.handlers.WatchedFileHandler", "filename": migrations_file, "delay": True}
+    console = {"class": "logging.StreamHandler"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": lines, "row": {"()": f"{__name__}.JsonLines", "secrets": secrets}},
+        "handlers": {
+            "console": {**console, "formatter": "line"},
+            "migrations": {**(file if migrations_file else console), "formatter": "row"},
+        },
+        "loggers": {
+            # One line per row that a background migration decided about: wanted whatever the level is.
+            "migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False},
+            # What they say of a request stands in its one line.
+            "django.request": {"level": "CRITICAL"},
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
+            "django.server": {"level": "CRITICAL"},
+            # Every command loads the tasks, and has nothing to tell of it.
+            "procrastinate.blueprints": {"level": "WARNING"},
+        },
+        "root": {"handlers": ["console"], "level": level},
+    }
+
+
+def configure_events() -> None:
+    """Have events of structlog written by logging."""
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, structlog.contextvars.merge_contextvars, to_record],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
 def new_correlation_id() -> str:
     """Return an id for a request or a command that brings none."""
     return uuid.uuid4().hex

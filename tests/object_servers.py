@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import itertools
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import pytest
 
 from metadata_import.storage import open_driver
 from metadata_import.storage.base import StorageDriver
+from tests.programs import require_programs
 from tests.slow_proxy import SlowProxy
 
 START_SECONDS = 60.0
@@ -101,8 +100,7 @@ def gcs_buckets() -> Iterator[Open]:
 @contextmanager
 def azure_containers() -> Iterator[Open]:
     """Give what opens a new container of Azure."""
-    if shutil.which("azurite-blob") is None:
-        pytest.skip("azurite-blob not found: npm install --global azurite")
+    require_programs("azurite-blob", packages=["azurite"], by="npm install --global")
     command = ("azurite-blob", "--blobHost", "127.0.0.1", "--blobPort", "PORT", "--inMemoryPersistence", "--silent")
     with started(*command, "--skipApiVersionCheck", "--disableTelemetry") as server:
 

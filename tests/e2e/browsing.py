@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-CHROMIUM = shutil.which("chromium")
+from tests.programs import require_programs
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -61,11 +61,10 @@ class Tab:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Start the browser; skip the test where there is none."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
+    """Start the browser."""
+    require_programs("chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        launched = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         yield launched
         launched.close()
 

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import shutil
 import socket
 import subprocess
 import tarfile
@@ -19,8 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-
-import pytest
 
 from tests.e2e.tokens import TokenAuth
 
@@ -44,16 +41,6 @@ TINY_IMAGE = json.dumps(
 CREATED = "2026-01-01T00:00:00Z"
 START_SECONDS = 20.0
 PUSHERS = 8  # threads
-
-
-def require_programs(*programs: str, packages: Sequence[str] = ()) -> None:
-    """Skip the test, with the line that installs what is missing, unless all these programs are there.
-
-    The packages are named as the programs are, unless given. With REQUIRE_E2E set, as in CI, a skip is a failure.
-    """
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not found: apt-get install {' '.join(packages or programs)}")
 
 
 @dataclass

@@ -19,10 +19,10 @@ from tests.e2e.registry import (
     Registry,
     UmociLayout,
     push_sample,
-    require_programs,
     running_registry,
 )
 from tests.object_servers import new_bucket, s3_buckets
+from tests.programs import require_programs
 
 pytestmark = pytest.mark.e2e
 

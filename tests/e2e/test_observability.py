@@ -22,9 +22,10 @@ from tests.background_migrations.cli.conftest import COPIES, COPY
 from tests.background_migrations.conftest import Bench
 from tests.conftest import Database
 from tests.e2e import sentry
-from tests.e2e.registry import free_port, require_programs
+from tests.e2e.registry import free_port
 from tests.e2e.site import Site, served
 from tests.e2e.test_api_server import AUTH, HERE, WRITE, send, settings_of
+from tests.programs import require_programs
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]

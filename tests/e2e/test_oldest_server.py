@@ -14,8 +14,8 @@ from registry_project.embedded_postgres import EmbeddedPostgres
 from schema_migrations.preflight import MINIMUM_VERSION
 from tests.conftest import SEEDED_BACKGROUND_MIGRATIONS, Database, migrate
 from tests.databases import throwaway_server
-from tests.e2e.registry import require_programs
 from tests.gitlab_registry.test_roles import ROLES
+from tests.programs import require_programs
 from tests.reference import make_reference
 from tests.schema_migrations.test_structure import assert_down_and_up_changes_nothing
 

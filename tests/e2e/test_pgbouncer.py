@@ -12,7 +12,8 @@ import pytest
 
 from tests.background_migrations.work_functions.registry_rows import add_manifests
 from tests.conftest import Database
-from tests.e2e.registry import free_port, require_programs
+from tests.e2e.registry import free_port
+from tests.programs import require_programs
 
 pytestmark = pytest.mark.e2e
 

@@ -24,8 +24,9 @@ from background_migrations.work_functions.reset_status_on_container_repositories
 from registry_project.logs import JsonLines
 from tests.background_migrations.http_registry import dripping, listing, reply, serving
 from tests.conftest import TEMPLATE, Database, drop
-from tests.e2e.registry import OciLayout, free_port, require_programs, running_registry
+from tests.e2e.registry import OciLayout, free_port, running_registry
 from tests.e2e.tokens import TokenAuth
+from tests.programs import require_programs
 
 pytestmark = pytest.mark.e2e
 

@@ -13,7 +13,7 @@ import yaml
 from django.conf import settings
 from django.core.management import load_command_class
 
-from tests.e2e.registry import require_programs
+from tests.programs import require_programs
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

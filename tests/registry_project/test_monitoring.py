@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.registry import require_programs
+from tests.programs import require_programs
 
 DOCS = Path(__file__).parents[2] / "docs"
 OPERATIONS = DOCS / "operations"
