@@ -1,7 +1,7 @@
-"""Serves a tree as a bucket of S3 does, after a wait: `python -m bench.object_server ROOT PORT MILLISECONDS`.
+"""Serves a tree as object storage does, after a wait: `python -m bench.object_server ROOT PORT MILLISECONDS`.
 
-As little as reading a registry needs, and fast: what is measured against it is the client. Asked for `/-/requests` it
-tells what it was asked since the last time.
+It speaks S3, as clients of GCS do too, and Azure's other way to list: as little as reading a registry needs, and fast,
+since what is measured against it is the client. Asked for `/-/requests` it tells what it was asked since the last time.
 """
 
 import asyncio
@@ -15,10 +15,9 @@ from typing import cast
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-PAGE = 1_000
+PAGE, AZURE_PAGE = 1_000, 5_000
 HASHED_BYTES = 1024  # of links; nobody compares the tags of larger files
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
-LISTED_DATE = "2026-01-01T00:00:00.000Z"
 REQUESTS = "/-/requests"
 LAST = "\U0010ffff"
 
@@ -46,7 +45,10 @@ class Bucket:
         _, _, key = unquote(parts.path).lstrip("/").partition("/")
         if method in ("PUT", "DELETE"):
             return self._write(method, key, body)
-        return self._read(method, key) if key else self._list(parse_qs(parts.query))
+        if key:
+            return self._read(method, key)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        return self._list_azure(query) if "comp" in query else self._list(query)
 
     def _read(self, method: str, key: str) -> bytes:
         if key in self._written:
@@ -63,39 +65,54 @@ class Bucket:
         self._written[key] = body
         return _response(200, b"")
 
-    def _list(self, query: dict[str, list[str]]) -> bytes:
-        prefix, delimiter = query.get("prefix", [""])[0], query.get("delimiter", [""])[0]
-        start = query.get("continuation-token", [prefix])[0]
-        entries, token = [], ""
-        for position, (kind, name) in enumerate(self._children(prefix, delimiter, start)):
-            if position == PAGE:
-                token = name
-                break
-            entries.append(kind.format(name=escape(name), **self._facts_of(name)))
+    def _list(self, query: dict[str, str]) -> bytes:
+        entries, token = self._page(query, query.get("continuation-token", ""), S3_ENTRIES, size=PAGE)
         more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{escape(token)}</NextContinuationToken>"
-        inner = "".join(entries) + (more if token else "<IsTruncated>false</IsTruncated>")
+        inner = entries + (more if token else "<IsTruncated>false</IsTruncated>")
         return _response(200, f"<ListBucketResult>{inner}</ListBucketResult>".encode())
 
-    def _children(self, prefix: str, delimiter: str, start: str) -> Iterator[tuple[str, str]]:
+    def _list_azure(self, query: dict[str, str]) -> bytes:
+        entries, token = self._page(query, query.get("marker", ""), AZURE_ENTRIES, size=AZURE_PAGE)
+        inner = f"<Blobs>{entries}</Blobs><NextMarker>{escape(token)}</NextMarker>"
+        return _response(200, f"<EnumerationResults>{inner}</EnumerationResults>".encode())
+
+    def _page(self, query: dict[str, str], start: str, kinds: tuple[str, str], *, size: int) -> tuple[str, str]:
+        """Return the entries of a page, and where the next one starts or nothing."""
+        prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+        entries = []
+        for position, (is_directory, name) in enumerate(self._children(prefix, delimiter, start or prefix)):
+            if position == size:
+                return "".join(entries), name
+            entries.append(kinds[is_directory].format(name=escape(name), **self._facts_of(name)))
+        return "".join(entries), ""
+
+    def _children(self, prefix: str, delimiter: str, start: str) -> Iterator[tuple[bool, str]]:
         position = bisect_left(self._keys, start)
         while position < len(self._keys) and (key := self._keys[position]).startswith(prefix):
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
             if cut < 0:
-                yield OBJECT, key
+                yield False, key
                 position += 1
             else:
-                yield COMMON_PREFIX, key[: cut + 1]
+                yield True, key[: cut + 1]
                 position = bisect_left(self._keys, key[: cut + 1] + LAST)
 
     def _facts_of(self, key: str) -> dict[str, object]:
         size, tag = self._found.get(key, (0, ""))
-        return {"size": size, "tag": tag, "date": LISTED_DATE}
+        return {"size": size, "tag": tag}
 
 
-OBJECT = (
-    '<Contents><Key>{name}</Key><Size>{size}</Size><ETag>"{tag}"</ETag><LastModified>{date}</LastModified></Contents>'
+S3_OBJECT = (
+    '<Contents><Key>{name}</Key><Size>{size}</Size><ETag>"{tag}"</ETag>'
+    "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
 )
-COMMON_PREFIX = "<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"
+AZURE_OBJECT = (
+    "<Blob><Name>{name}</Name><Properties><Content-Length>{size}</Content-Length><Etag>0x{tag}</Etag>"
+    f"<Content-Type>application/octet-stream</Content-Type><Last-Modified>{DATE}</Last-Modified></Properties></Blob>"
+)
+# Of an object, and of what stands for a directory.
+S3_ENTRIES = (S3_OBJECT, "<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>")
+AZURE_ENTRIES = (AZURE_OBJECT, "<BlobPrefix><Name>{name}</Name></BlobPrefix>")
 
 
 def _facts(path: Path) -> tuple[int, str]:

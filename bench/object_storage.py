@@ -43,7 +43,7 @@ PIPELINE_LIMIT = 2.0
 SEQUENTIAL_LIMIT = 50.0
 MEMORY_LIMIT_MB = 300.0
 # Work that waits: few reads in flight, and each of them for long.
-SHARED_REPOSITORIES = 8
+SHARED_REPOSITORIES = 32
 SHARED_LATENCY_MS = 100.0
 SHARED_IN_FLIGHT = 8
 WORKERS = 4
@@ -57,10 +57,11 @@ def main() -> int:
     """Measure, print, and fail when a limit is broken."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--repositories", type=int, default=REPOSITORIES, help=f"of {TAGS} images each")
     parser.add_argument("--latency", type=float, default=LATENCY_MS, help="milliseconds before each answer")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()) / "registry-bench")
     options = parser.parse_args()
-    tree = RegistryTree(options.directory / f"objects-{REPOSITORIES}", repositories=REPOSITORIES)
+    tree = RegistryTree(options.directory / f"objects-{options.repositories}", repositories=options.repositories)
     tree.build()
     shared = RegistryTree(options.directory / f"objects-{SHARED_REPOSITORIES}", repositories=SHARED_REPOSITORIES)
     shared.build()
@@ -71,9 +72,14 @@ def main() -> int:
             _forget_marks(port)
             _requests(port)
             url = databases.fresh(f"objects_{number}")
-            imports.append(_import(_environment(port, url, in_flight=IN_FLIGHT)))
+            imports.append(_import(_environment(_s3(port), url, in_flight=IN_FLIGHT)))
             asked = _requests(port)
             replays.append(_replay(port, asked))
+        _forget_marks(port)
+        others = {
+            name: _import(_environment(storage, databases.fresh(name), in_flight=IN_FLIGHT), "--dry-run")
+            for name, storage in (("gcs", _gcs(port)), ("azure", _azure(port)))
+        }
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the servers have not ended yet
         sequential = _sequential(port, tree)
         with _bucket(shared.root, SHARED_LATENCY_MS) as shared_port:
@@ -81,7 +87,7 @@ def main() -> int:
             together = _distributed(shared_port, databases.fresh("together"), workers=WORKERS)
     seconds = statistics.median(imports)
     bound = DEPENDENT_ROUNDS * options.latency / 1000 + statistics.median(replays)
-    images = REPOSITORIES * TAGS
+    images = tree.repositories * TAGS
     return report(
         [
             Measure(f"import of {images:,} manifests, {options.latency:.0f} ms before each answer", seconds, "s"),
@@ -92,7 +98,8 @@ def main() -> int:
             Measure("sequential reader", sequential, "s", SEQUENTIAL_LIMIT, sequential / seconds, at_least=True),
             Measure(f"one worker, {SHARED_LATENCY_MS:.0f} ms, {SHARED_IN_FLIGHT} in flight", alone, "s"),
             Measure(f"{WORKERS} workers", together, "s", WORKERS_LIMIT, alone / together, at_least=True),
-            Measure("peak memory of one process", peak, "MB", limit=1.0, ratio=peak / MEMORY_LIMIT_MB),
+            *(Measure(f"dry run from {name}", taken, "s") for name, taken in others.items()),
+            Measure("peak memory of one process, of any driver", peak, "MB", limit=1.0, ratio=peak / MEMORY_LIMIT_MB),
         ],
         as_json=options.json,
     )
@@ -116,12 +123,27 @@ def _bucket(root: Path, milliseconds: float) -> Iterator[int]:
         process.wait()
 
 
-def _environment(port: int, url: str, *, in_flight: int) -> dict[str, str]:
+def _environment(storage: dict[str, str], url: str, *, in_flight: int) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "RAILS_", "AWS_"))}
-    storage = {"BUCKET": BUCKET, "REGIONENDPOINT": f"http://127.0.0.1:{port}", "ACCESSKEY": "a", "SECRETKEY": "b"}
-    environment = own | {f"REGISTRY_STORAGE_S3_{key}": value for key, value in storage.items()}
+    environment = own | {f"REGISTRY_STORAGE_{key}": value for key, value in storage.items()}
     environment |= {"DATABASE_URL": url, "SECRET_KEY": "only-for-measurements"}
     return environment | {"REGISTRY_IMPORT_READS_IN_FLIGHT": str(in_flight)}
+
+
+def _s3(port: int) -> dict[str, str]:
+    where = {"S3_BUCKET": BUCKET, "S3_REGIONENDPOINT": f"http://127.0.0.1:{port}"}
+    return where | {"S3_ACCESSKEY": "a", "S3_SECRETKEY": "b"}
+
+
+def _gcs(port: int) -> dict[str, str]:
+    key = {"gcs_base_url": f"http://127.0.0.1:{port}", "disable_oauth": True}
+    key |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    return {"GCS_BUCKET": BUCKET, "GCS_CREDENTIALS": json.dumps(key)}
+
+
+def _azure(port: int) -> dict[str, str]:
+    where = {"AZURE_CONTAINER": BUCKET, "AZURE_SERVICEURL": f"http://127.0.0.1:{port}"}
+    return where | {"AZURE_ACCOUNTNAME": "a", "AZURE_ACCOUNTKEY": "YQ=="}
 
 
 def _import(environment: dict[str, str], *options: str) -> float:
@@ -132,7 +154,7 @@ def _import(environment: dict[str, str], *options: str) -> float:
 
 def _distributed(port: int, url: str, *, workers: int) -> float:
     """Return the seconds that so many workers take, each with one task at a time."""
-    environment = _environment(port, url, in_flight=SHARED_IN_FLIGHT)
+    environment = _environment(_s3(port), url, in_flight=SHARED_IN_FLIGHT)
     command = [sys.executable, "manage.py", "procrastinate", "worker", "--concurrency", "1"]
     _forget_marks(port)
     running = [subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for _ in range(workers)]
@@ -203,10 +225,10 @@ def _sequential(port: int, tree: RegistryTree) -> float:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     began = time.monotonic()
     for number in range(SAMPLED_IMAGES):
-        _read_image(partial(_get, connection), tree.name_of(number % REPOSITORIES), f"v1.{number}")
+        _read_image(partial(_get, connection), tree.name_of(number % tree.repositories), f"v1.{number}")
     seconds = time.monotonic() - began
     connection.close()
-    return seconds / SAMPLED_IMAGES * REPOSITORIES * TAGS
+    return seconds / SAMPLED_IMAGES * tree.repositories * TAGS
 
 
 def _read_image(get: Any, repository: str, tag: str) -> None:

@@ -17,9 +17,10 @@ from metadata_import.journal import Journal
 from metadata_import.retrying import retried
 from metadata_import.statistics import ImportKind
 
-LOOK_SECONDS = 1.0
-# How often to see whether the queue still has tasks, in looks: it may hold a million.
-LOOKS_PER_CARE = 5
+LOOK_SECONDS = 0.1
+# Between two looks, in times of what the last one took: a journal may hold a million items.
+PAUSE = 20
+CARE_SECONDS = 5.0  # how often to see whether the queue still has tasks
 # Tasks that come back undone and without an error so often are not going to be done.
 HAND_OUTS = 5
 
@@ -30,7 +31,7 @@ class TaskQueue(Protocol):
     """Brings items to workers, at least once, as long as nothing is lost."""
 
     def hand_out(self, kind: ImportKind, names: Sequence[str], *, run_id: int, token: uuid.UUID) -> None:
-        """Enqueue one task for each of these."""
+        """Enqueue tasks for all of these."""
 
     def has_tasks(self, *, token: uuid.UUID) -> bool:
         """Tell whether some of them wait or are worked on."""
@@ -60,20 +61,22 @@ class Distribution:
         Raises TaskFailedError for the first that cannot be done, and LeaseLostError when another import took over.
         """
         self._hand_out(kind, names)
-        looks, hand_outs, done_before, is_idle = 0, 1, -1, False
+        hand_outs, done_before, is_idle = 1, -1, False
+        cared = time.monotonic()
         while True:
+            began = time.monotonic()
             done, total = retried(self._connection, partial(self._journal.count_items, kind))
             on_look(done, is_idle)
             if done == total:
                 return
             self._refuse_to_go_on(kind)
-            looks += 1
-            if looks % LOOKS_PER_CARE == 0:
+            if began - cared >= CARE_SECONDS:
                 hand_outs = hand_outs if done == done_before else 0
                 hand_outs += self._care(kind, hand_outs)
                 done_before = done
                 is_idle = self._tell_of_nobody(before=is_idle)
-            self._sleep(LOOK_SECONDS)
+                cared = began
+            self._sleep(max(LOOK_SECONDS, PAUSE * (time.monotonic() - began)))
 
     def _refuse_to_go_on(self, kind: ImportKind) -> None:
         if error := retried(self._connection, partial(self._journal.error, kind)):

@@ -4,8 +4,10 @@ Whatever reads manifests goes from path to path, and behind latency it would wai
 in rounds, as soon as they are known: manifests, then what these name. What listings have told already is not asked.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import md5
 from itertools import islice
@@ -40,11 +42,11 @@ NO_LINKS = Links()
 
 def list_layers(driver: StorageDriver, repository: str) -> frozenset[str]:
     """Return the digests of layers and configurations whose links hold what they should; those that do not go on."""
-    try:
+    proven: set[str] = set()
+    with suppress(StorageError):  # reading the others will tell what is wrong
         links = driver.walk(layout.layers_directory(repository), on_error=_pass_over)
-        return frozenset(digest for digest, file in _digests(islice(links, LISTED_LINKS)) if _names(file, digest))
-    except StorageError:  # reading them will tell what is wrong
-        return frozenset()
+        proven.update(digest for digest, file in _digests(islice(links, LISTED_LINKS)) if _names(file, digest))
+    return frozenset(proven)
 
 
 def list_proven_revisions(driver: StorageDriver, repository: str) -> tuple[list[str], list[Skip], frozenset[str]]:
@@ -93,6 +95,8 @@ class Foresight:
 
     def read(self, path: str, *, limit: int) -> bytes:
         """Return a file's bytes, or raise what the storage answered when it was asked ahead."""
+        if proven := self._proven(path):
+            return proven.encode()
         answer = self._answers.get(path)
         if isinstance(answer, StorageError):
             raise answer
@@ -149,14 +153,20 @@ class Foresight:
             wanted.blobs.append(config.digest)
 
     def _want_link(self, wanted: "_Wanted", link: str, digest: str, proven: frozenset[str]) -> None:
-        if digest in proven:
-            self._answers[link] = digest.encode()
-        else:
+        if digest not in proven:
             wanted.paths[link] = LINK_LIMIT_BYTES
 
+    def _proven(self, path: str) -> str | None:
+        """Return the digest that is known to be in a link."""
+        directory, algorithm, checksum, name = path.rsplit("/", 3)
+        digest = f"{algorithm}:{checksum}"
+        is_layer = directory == layout.layers_directory(self._repository)
+        known = self._links.layers if is_layer else self._links.revisions
+        return digest if name == layout.LINK_FILE and digest in known else None
+
     def _ask(self, wanted: "_Wanted") -> None:
-        blobs = [digest for digest in wanted.blobs if not self._presence.is_known(digest)]
-        found = self._executor.map(self._find, blobs)
+        prefixes = {layout.blob_prefix(digest) for digest in wanted.blobs if not self._presence.is_known(digest)}
+        learned = self._executor.map(self._presence.learn, prefixes)
         unasked = [(path, limit) for path, limit in wanted.paths.items() if path not in self._answers]
         for some in _slices(unasked):
             if self._held > HELD_LIMIT_BYTES:
@@ -165,7 +175,9 @@ class Foresight:
                 if answer is not None:
                     self._answers[path] = answer
                     self._held += len(answer) if isinstance(answer, bytes) else 0
-        self._found.update(zip(blobs, found, strict=True))
+        deque(learned, maxlen=0)
+        unknown = [digest for digest in wanted.blobs if not self._presence.is_known(digest)]
+        self._found.update(zip(unknown, self._executor.map(self._find, unknown), strict=True))
 
     def _find(self, digest: str) -> bool | StorageError:
         try:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -48,8 +48,10 @@ from metadata_import.worker import Increment, Worker
 
 T = TypeVar("T")
 
-# A process of its own takes a second to start: less than so many items are not worth it.
+# A process of its own takes a second to start: less than so many items are not worth it, and no blobs are whose
+# repositories, which take longer, were done by one process in so short a time.
 ITEMS_PER_PROCESS = 25
+SHORT = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,9 @@ class _Run:
 
     def _hands(self, items: int, tell: Callable[[Increment], None]) -> Callable[[ImportKind, Sequence[str]], None]:
         """Return what does the work: processes that live until the end of the run, or this one."""
-        count = 1 if self.options.dry_run else min(self.options.concurrency, items // ITEMS_PER_PROCESS)
+        began, ended = runs.times_of(self.record, Step.TAG_IMPORT)  # no end while they are at work
+        alone = self.options.dry_run or (began and ended and ended - began < SHORT)
+        count = 1 if alone else min(self.options.concurrency, items // ITEMS_PER_PROCESS)
         if count > 1 and self.pool is None:
             parameters = dict(self.connection.settings_dict)
             alias, token = self.connection.alias, self.journal.token

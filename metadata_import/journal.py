@@ -79,18 +79,19 @@ RECORD_ITEMS = """
     WHERE i.run_id = %(run)s AND i.kind = %(kind)s AND i.name = n.name AND i.claim IS NOT DISTINCT FROM %(claim)s::uuid
 """
 # A task that begins anew forgets what one before it has done, whose claim counts no longer.
-CLAIM_ITEM = """
+CLAIM_ITEMS = """
     UPDATE registry_admin.import_items
     SET claim = %(claim)s, tags = 0, manifests = 0, blobs = 0, blobs_size_bytes = 0, error = ''
-    WHERE run_id = %(run)s AND kind = %(kind)s AND name = %(name)s AND finished_at IS NULL
+    WHERE run_id = %(run)s AND kind = %(kind)s AND name = ANY (%(names)s) AND finished_at IS NULL
         AND EXISTS (SELECT FROM registry_admin.import_leases WHERE token = %(token)s)
+    RETURNING name
 """
-FORGET_SKIPS_OF_ITEM = """
-    DELETE FROM registry_admin.import_skips WHERE run_id = %(run)s AND kind = %(kind)s AND item = %(name)s
+FORGET_SKIPS_OF_ITEMS = """
+    DELETE FROM registry_admin.import_skips WHERE run_id = %(run)s AND kind = %(kind)s AND item = ANY (%(names)s)
 """
 RECORD_ERROR = """
     UPDATE registry_admin.import_items SET error = %(error)s
-    WHERE run_id = %(run)s AND kind = %(kind)s AND name = %(name)s AND claim = %(claim)s AND finished_at IS NULL
+    WHERE run_id = %(run)s AND kind = %(kind)s AND claim = %(claim)s AND finished_at IS NULL
 """
 FIND_ERROR = """
     SELECT error FROM registry_admin.import_items
@@ -172,20 +173,22 @@ class Journal:
             raise LeaseLostError
         return not found[0][0]
 
-    def claim(self, kind: ImportKind, name: str) -> bool:
-        """Begin an item anew under this journal's claim; False says that it is done, or no longer to be done.
+    def claim(self, kind: ImportKind, names: Iterable[str]) -> list[str]:
+        """Begin items anew under this journal's claim; return those that are still to be done, sorted.
 
-        Whoever had it before can record nothing more of it.
+        Whoever had them before can record nothing more of them.
         """
         with transaction.atomic(using=self._connection.alias):
-            if not self._execute(CLAIM_ITEM, kind=kind, name=spell(name), claim=self._claim, token=self.token):
-                return False
-            self._execute(FORGET_SKIPS_OF_ITEM, kind=kind, name=spell(name))
-            return True
+            spelled = [spell(name) for name in names]
+            claimed = self._fetch(CLAIM_ITEMS, kind=kind, names=spelled, claim=self._claim, token=self.token)
+            found = sorted(name for (name,) in claimed)
+            if found:
+                self._execute(FORGET_SKIPS_OF_ITEMS, kind=kind, names=found)
+        return [read_spelled(name) for name in found]
 
-    def record_error(self, kind: ImportKind, name: str, error: str) -> None:
-        """Record why an item cannot be done, unless somebody else has it by now."""
-        self._execute(RECORD_ERROR, kind=kind, name=spell(name), claim=self._claim, error=error)
+    def record_error(self, kind: ImportKind, error: str) -> None:
+        """Record why items under this claim cannot be done, unless somebody else has them by now."""
+        self._execute(RECORD_ERROR, kind=kind, claim=self._claim, error=error)
 
     def error(self, kind: ImportKind) -> str:
         """Return why one of the items could not be done, or nothing."""

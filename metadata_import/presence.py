@@ -1,4 +1,4 @@
-"""Which blobs are in common storage: asked one by one, and where that gets expensive learned from listings.
+"""Which blobs are in common storage, learned from listings as far as one page goes, and asked one by one beyond it.
 
 A listing of 1,000 names takes no longer than the question for one. It only ever tells that a blob is there: what came
 after it is still found by a question of its own.
@@ -11,9 +11,7 @@ from metadata_import import layout
 from metadata_import.errors import PathNotFoundError, StorageError, UnusableContentError
 from metadata_import.storage.base import FileInfo, StorageDriver
 
-# So many questions cost less than listing all 256 prefixes would, which is what may follow.
-ASKED_BEFORE_LISTING = 512
-LISTED_PER_PREFIX = 5_000  # of larger ones the rest is asked for
+LISTED_PER_PREFIX = 1_000  # a page: most registries have less than 256,000 blobs
 HELD_DIGESTS = 400_000  # some 40 MB
 
 
@@ -22,7 +20,6 @@ class BlobPresence:
 
     def __init__(self, driver: StorageDriver) -> None:
         self._driver = driver
-        self._asked = 0
         self._present: set[bytes] = set()
         self._lock = threading.Lock()
         self._listed: dict[str, threading.Lock] = {}
@@ -33,23 +30,19 @@ class BlobPresence:
 
     def find(self, digest: str) -> bool:
         """Tell whether a blob's data is there. Raises StorageError where the storage does not tell."""
-        if self._asked >= ASKED_BEFORE_LISTING:
-            self._list(layout.blob_prefix(digest))
+        self.learn(layout.blob_prefix(digest))
         if self.is_known(digest):
             return True
-        self._asked += 1
         if has_blob(self._driver, digest):
             if len(self._present) < HELD_DIGESTS:
                 self._present.add(layout.encode_digest(digest))
             return True
         return False
 
-    def _list(self, prefix: str) -> None:
+    def learn(self, prefix: str) -> None:
         """List a prefix once; whoever needs the same one meanwhile waits for it."""
         with self._lock:
             first = prefix not in self._listed
-            if first and len(self._present) >= HELD_DIGESTS:
-                return
             turn = self._listed.setdefault(prefix, threading.Lock())
             if first:
                 turn.acquire()

@@ -4,6 +4,7 @@ Reads run in a thread pool, a bounded number of them ahead of the consumer. A ba
 storage that cannot be read at all is raised.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ PART_WEIGHT_LIMIT_BYTES = 16 * 1024 * 1024  # of manifests; what is left of a pa
 REMOTE_PART_WEIGHT_LIMIT_BYTES = 2 * 1024 * 1024
 REMOTE_PARTS = 32
 REQUESTS_PER_PART = 4  # a part of few tags has no more of them in flight
-BLOBS_PER_PART = 10_000
+REQUESTS_AHEAD = 2  # of those in flight
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -67,6 +68,8 @@ class Reader:
         # Two per thread: one being read, one ready for the thread that gets free.
         self._pace = Pace(2 * parts, least=2 * parts if driver.is_remote else 1)
         self._pool = ThreadPoolExecutor(parts, thread_name_prefix="import-read")
+        # Enough to have all requests in flight; what is begun later gets its turn when it can be done.
+        self._requests_ahead = REQUESTS_AHEAD * concurrency if driver.is_remote else math.inf
         # What a part of a repository asks of a remote storage, many things at once; it waits for nobody else.
         self._requests = ThreadPoolExecutor(concurrency, thread_name_prefix="import-ask") if driver.is_remote else None
         self._presence = presence or BlobPresence(driver)
@@ -120,22 +123,25 @@ class Reader:
             return
         waiting = iter(prefixes)
         walks = (BlobWalk(self._driver, prefix) for prefix in waiting)
-        begun = {self._pool.submit(walk.step): walk for walk in islice(walks, REMOTE_PARTS)}
+        begun = {self._requests.submit(walk.step): walk for walk in islice(walks, REMOTE_PARTS)}
         while begun:
             done, _ = wait(begun, return_when=FIRST_COMPLETED)
             for future in done:
                 walk, part = begun.pop(future), future.result()
                 following = next(walks, None) if part.is_last else walk
                 if following:
-                    begun[self._pool.submit(following.step)] = following
+                    begun[self._requests.submit(following.step)] = following
                 yield part
 
     def _map(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
         return map_ahead(self._pool, function, items, pace=self._pace)
 
+    def _map_chunks(self, function: Callable[[_Chunk], _Chunk], chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
+        return map_ahead(self._pool, function, chunks, pace=self._pace, weigh=_requests_of, limit=self._requests_ahead)
+
     def _resolved(self, repositories: Iterable[str], *, with_revisions: bool) -> Iterator[_Chunk]:
         chunks = self._map(partial(self._list_repository, with_revisions=with_revisions), repositories)
-        return self._map(self._resolve_tags, (chunk for listed in chunks for chunk in listed))
+        return self._map_chunks(self._resolve_tags, (chunk for listed in chunks for chunk in listed))
 
     def _list_repository(self, repository: str, *, with_revisions: bool) -> list[_Chunk]:
         path = layout.tags_directory(repository)
@@ -276,7 +282,7 @@ class Reader:
                 imported.update(manifest.digest for manifest in chunk.manifests)
 
     def _read_unread(self, chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
-        return (whole for chunk in self._map(self._read_manifests, chunks) for whole in self._finish(chunk))
+        return (whole for chunk in self._map_chunks(self._read_manifests, chunks) for whole in self._finish(chunk))
 
     def _walk_blobs(self, prefix: str) -> BlobPart:
         return BlobWalk(self._driver, prefix, at_once=None).step()
@@ -326,6 +332,10 @@ def _part(chunk: _Chunk, *, left_out: Set[str] = frozenset()) -> RepositoryPart:
         is_last=chunk.is_last,
         is_readable=chunk.is_readable,
     )
+
+
+def _requests_of(chunk: _Chunk) -> int:
+    return len(chunk.names or chunk.untagged or chunk.unread)
 
 
 def _slices(items: Sequence[str]) -> list[Sequence[str]]:

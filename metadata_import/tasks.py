@@ -1,6 +1,6 @@
 """The tasks of a distributed import, which `manage.py procrastinate worker` takes, and the queue that brings them.
 
-A task names an item of a run; how to import is with the run, and where to read with the worker's own configuration:
+A task names items of a run; how to import comes with them, and where to read with the worker's own configuration:
 no secret travels through the queue.
 """
 
@@ -39,6 +39,8 @@ from metadata_import.storage.parameters import open_storage
 from metadata_import.worker import Increment, Worker
 
 QUEUE = "import"
+# Most prefixes are listed by few requests, one after the other: a task lists some at once.
+ITEMS_PER_TASK = {ImportKind.REPOSITORY: 1, ImportKind.BLOB_PREFIX: 8}
 TASKS_PER_STATEMENT = 1_000
 UNFINISHED = ("todo", "doing")
 # Of a task that fails for no reason of its own, as when the database is away; the pauses grow: 2, 4, 8, 16 seconds.
@@ -64,12 +66,13 @@ class ImportTasks:
     options: ImportOptions
 
     def hand_out(self, kind: ImportKind, names: Sequence[str], *, run_id: int, token: uuid.UUID) -> None:
-        """Enqueue one task for each of these."""
+        """Enqueue tasks for all of these: one for each repository, or for a few prefixes of blobs."""
         common: dict[str, Any] = {"run_id": run_id, "token": str(token), "kind": str(kind), "how": _how(self.options)}
         common["log"] = get_contextvars()
-        remaining = iter(names)
-        while some := list(islice(remaining, TASKS_PER_STATEMENT)):
-            import_item.batch_defer(*({**common, "name": spell(name)} for name in some))
+        spelled, size = [spell(name) for name in names], ITEMS_PER_TASK[kind]
+        tasks = ({**common, "names": spelled[start : start + size]} for start in range(0, len(spelled), size))
+        while some := list(islice(tasks, TASKS_PER_STATEMENT)):
+            import_items.batch_defer(*some)
 
     def has_tasks(self, *, token: uuid.UUID) -> bool:
         """Tell whether some of them wait or are worked on."""
@@ -94,28 +97,28 @@ def hand_over(options: ImportOptions, *, path: str) -> int:
 
 
 @app.task(queue=QUEUE, retry=RETRIES, pass_context=True)
-def import_item(
+def import_items(
     context: JobContext,
     *,
     run_id: int,
     token: str,
     kind: str,
-    name: str,
+    names: Sequence[str],
     how: dict[str, Any],
     log: dict[str, Any] | None = None,
 ) -> None:
-    """Import one item of a run, unless it is done or the run goes on without this task."""
+    """Import these items of a run, unless they are done or the run goes on without this task."""
+    connection = connections["registry"]
+    journal = Journal(connection, run_id=run_id, token=uuid.UUID(token), claim=uuid.uuid4())
     with bound_contextvars(**(log or {})):
-        _import_item(run_id, uuid.UUID(token), ImportKind(kind), read_spelled(name), how, attempts=context.job.attempts)
+        if claimed := journal.claim(ImportKind(kind), [read_spelled(name) for name in names]):
+            _import_claimed(claimed, ImportKind(kind), journal, run_id, how, attempts=context.job.attempts)
 
 
-def _import_item(
-    run_id: int, token: uuid.UUID, kind: ImportKind, name: str, how: dict[str, Any], *, attempts: int
+def _import_claimed(
+    names: Sequence[str], kind: ImportKind, journal: Journal, run_id: int, how: dict[str, Any], *, attempts: int
 ) -> None:
     connection = connections["registry"]
-    journal = Journal(connection, run_id=run_id, token=token, claim=uuid.uuid4())
-    if not journal.claim(kind, name):
-        return
     try:
         run = ImportRun.objects.using(connection.alias).get(pk=run_id)
         driver = _driver_of(run.storage_driver, run.root)
@@ -127,15 +130,15 @@ def _import_item(
             on_written=_log_skips,
             clock=timezone.now,
             presence=_presence(run_id, driver.name, driver.root),
-        ).work(kind, [name])
+        ).work(kind, names)
     except LeaseLostError:
-        log.info("left to others", item=name)
+        log.info("left to others", items=names)
     except MetadataImportError as error:
-        journal.record_error(kind, name, str(error))
+        journal.record_error(kind, str(error))
     except Exception as error:
         if attempts >= (RETRIES.max_attempts or 0):
             connection.close_if_unusable_or_obsolete()
-            journal.record_error(kind, name, f"{type(error).__name__}: {' '.join(str(error).split())}.")
+            journal.record_error(kind, f"{type(error).__name__}: {' '.join(str(error).split())}.")
         raise
 
 

@@ -3,12 +3,12 @@
 Reading runs ahead in threads; writing happens in the caller's thread, on the caller's connection.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import TypeVar
 
 from django.db import DataError, IntegrityError, transaction
@@ -18,7 +18,7 @@ from metadata_import import layout
 from metadata_import.errors import StrictImportError
 from metadata_import.journal import Done, Journal
 from metadata_import.options import ImportOptions
-from metadata_import.prefetch import Prefetcher
+from metadata_import.prefetch import Batches
 from metadata_import.presence import BlobPresence
 from metadata_import.reader import Reader
 from metadata_import.records import TOLERATED, BlobPart, RepositoryPart, Skip, SkipReason, Written
@@ -27,11 +27,11 @@ from metadata_import.statistics import Counts, ImportKind, Mode
 from metadata_import.storage.base import StorageDriver
 from metadata_import.store import Store
 
-# A transaction's worth of records. One batch waits, one is being read and one written: this times three is held.
+# A transaction's worth of records. One batch is read and one written: this times two is held.
 BATCH_WEIGHT_BYTES = 16 * 1024 * 1024
-BATCHES_AHEAD = 1
-# What takes longer to read is written at once: it shows as progress, and a crash cannot take it away.
-BATCH_SECONDS = 1.0
+# So long the first records of a batch wait for more. What takes longer to read is written at once: it shows as
+# progress, and a crash cannot take it away.
+BATCH_SECONDS = 0.2
 
 _Part = TypeVar("_Part", RepositoryPart, BlobPart)
 AnyPart = RepositoryPart | BlobPart
@@ -231,23 +231,10 @@ def _skips(parts: Iterable[AnyPart], written: Written) -> list[tuple[str, Skip]]
 
 
 def _read_ahead(reader: Reader, parts: Iterator[_Part]) -> Iterator[list[_Part]]:
-    """Yield batches that are read while earlier ones are written; ends with its threads stopped, however it ends."""
-    batches = Prefetcher(_batches(parts), limit=BATCHES_AHEAD)
+    """Yield what is read while earlier parts are written; ends with its threads stopped, however it ends."""
+    batches = Batches(parts, weigh=attrgetter("weight"), limit=BATCH_WEIGHT_BYTES, seconds=BATCH_SECONDS)
     try:
         yield from batches
     finally:
         reader.stop()
         batches.close()
-
-
-def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
-    batch: list[_Part] = []
-    weight, began = 0, time.monotonic()
-    for part in parts:
-        batch.append(part)
-        weight += part.weight
-        if weight >= BATCH_WEIGHT_BYTES or time.monotonic() - began >= BATCH_SECONDS:
-            yield batch
-            batch, weight, began = [], 0, time.monotonic()
-    if batch:
-        yield batch

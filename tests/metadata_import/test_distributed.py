@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,6 +21,7 @@ from django.db import connections
 from django.utils import timezone
 from procrastinate import JobContext
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.jobs import Job
 
 from metadata_import import distribution, following, tasks
@@ -155,6 +157,18 @@ def test_killed_at_random_moments_workers_and_coordinator_end_as_if_undisturbed(
     assert outcome(tree) == expected, programs.said()
 
 
+def test_a_repository_is_a_task_and_so_are_a_few_prefixes_of_blobs():
+    queue, token = tasks.ImportTasks(ImportOptions()), uuid.uuid4()
+    queue.hand_out(ImportKind.REPOSITORY, ["a", "b/ü"], run_id=1, token=token)
+    queue.hand_out(ImportKind.BLOB_PREFIX, [f"{number:02x}" for number in range(20)], run_id=1, token=token)
+    names = list(ProcrastinateJob.objects.order_by("id").values_list("args__names", flat=True))
+    assert names[:2] == [["a"], ["b/%C3%BC"]]
+    assert [len(each) for each in names[2:]] == [8, 8, 4]
+    assert list(chain(*names[2:])) == [f"{number:02x}" for number in range(20)]
+    assert queue.has_tasks(token=token)
+    assert not queue.has_tasks(token=uuid.uuid4())
+
+
 def test_an_import_that_is_handed_over_is_ended_by_the_workers(tree, programs):
     expected = expected_outcome(tree)
     said = io.StringIO()
@@ -179,7 +193,7 @@ class Hands:
 
     def hand_out(self, kind, names, *, run_id, token):
         self.handed_out.append(list(names))
-        self.tasks = [(run_id, token, kind, name) for name in names]
+        self.tasks = [(run_id, token, kind, (name,)) for name in names]
 
     def has_tasks(self, *, token):
         return bool(self.tasks)
@@ -206,17 +220,18 @@ def imported_by(hands: Hands, tree: Tree):
     )
 
 
-def served(run_id, token, kind, name) -> None:
+def served(run_id, token, kind, names) -> None:
     """Do a task as a worker does."""
     job = Job(id=1, queue="import", lock=None, queueing_lock=None, task_name="x")
     context = JobContext(app=app, job=job, start_timestamp=0.0, abort_reason=lambda: None)
     how = tasks._how(ImportOptions())
-    tasks.import_item.func(context, run_id=run_id, token=str(token), kind=str(kind), name=name, how=how)
+    tasks.import_items.func(context, run_id=run_id, token=str(token), kind=str(kind), names=names, how=how)
 
 
 @pytest.fixture
 def hurried(monkeypatch):
-    monkeypatch.setattr(distribution, "LOOK_SECONDS", 0.0)
+    for pause in ("LOOK_SECONDS", "CARE_SECONDS", "PAUSE"):
+        monkeypatch.setattr(distribution, pause, 0.0)
 
 
 def test_tasks_that_the_queue_loses_are_handed_out_again(few, hurried):
@@ -259,12 +274,12 @@ def test_a_worker_that_was_taken_for_dead_can_record_nothing_more():
     with Lease(connection, holder="test", grace=30) as lease:
         old, new = (Journal(connection, run_id=run.pk, token=lease.token, claim=uuid.uuid4()) for _ in range(2))
         old.plan(kind, ["a"])
-        assert old.claim(kind, "a")
-        assert new.claim(kind, "a")
+        assert old.claim(kind, ["a", "b"]) == ["a"]
+        assert new.claim(kind, ["a"]) == ["a"]
         with pytest.raises(LeaseLostError):
             old.record_batch(kind, uuid.uuid4(), done=[Done(name="a", tags=1)], rows={}, now=timezone.now())
         new.record_batch(kind, uuid.uuid4(), done=[Done(name="a", tags=1)], rows={}, now=timezone.now())
-        assert not old.claim(kind, "a")
+        assert old.claim(kind, ["a"]) == []
     assert ImportItem.objects.get().tags == 1
 
 

@@ -294,8 +294,8 @@ def test_progress_begins_before_anything_is_read(registry_tree):
     assert seen[0] == importer.Progress(ImportKind.REPOSITORY, 0, 5)
 
 
-def test_what_is_slow_to_read_is_written_all_the_same(registry_tree, monkeypatch):
-    monkeypatch.setattr(worker, "BATCH_SECONDS", 0.0)
+def test_progress_tells_of_each_batch(registry_tree, monkeypatch):
+    monkeypatch.setattr(worker, "BATCH_WEIGHT_BYTES", 1)
     seen = []
     run(registry_tree, on_progress=seen.append)
     assert [each.done for each in seen if each.kind is ImportKind.REPOSITORY] == [0, 1, 2, 3, 4, 5]

@@ -26,6 +26,7 @@ from tests.slow_proxy import SlowProxy
 pytestmark = pytest.mark.usefixtures("committed_db")
 
 READS_IN_FLIGHT = 32
+LAYERS = 600
 FUZZED_TREES = {"azure": 2, "gcs": 2, "s3": 6}
 DRIVERS = [pytest.param(name, marks=pytest.mark.e2e if name == "azure" else ()) for name in SERVERS]
 
@@ -93,8 +94,8 @@ def copied(root: Path, driver: StorageDriver) -> StorageDriver:
 
 @pytest.mark.parametrize("name", DRIVERS)
 def test_damaged_trees_give_the_rows_and_skips_of_a_directory(servers, tmp_path, monkeypatch, name):
-    # So that small trees are read as large ones are: in parts, and presence learned from listings.
-    monkeypatch.setattr(presence, "ASKED_BEFORE_LISTING", 3)
+    # So that small trees are read as large ones are: in parts, and what listings tell of them is not all.
+    monkeypatch.setattr(presence, "LISTED_PER_PREFIX", 1)
     monkeypatch.setattr(foresight, "LISTED_LINKS", 4)
     monkeypatch.setattr(reader, "REMOTE_PART_WEIGHT_LIMIT_BYTES", 3_000)
     for seed in range(FUZZED_TREES[name]):
@@ -137,6 +138,21 @@ def test_a_far_and_unreliable_storage_gives_the_same_rows(copy, weather):
         assert 1 < proxy.most_at_once <= READS_IN_FLIGHT + reader.REMOTE_PARTS
         assert bool(proxy.cut) == ("resets" in weather)
         assert bool(proxy.refused) == ("refusals" in weather)
+
+
+def test_listings_stand_for_a_question_about_each_layer(servers, tmp_path):
+    asked = []
+    for count in (1, LAYERS):
+        tree = Tree(tmp_path / str(count))
+        tree.image("a", tag="t", layers=tuple(b"%d" % number for number in range(count)))
+        open_bucket, bucket = servers("s3"), new_bucket(servers("s3").port)
+        upload(tree.root, open_bucket(bucket=bucket))
+        with SlowProxy(open_bucket.port).serving() as proxy:
+            rows, skips = outcome_of(open_bucket(port=proxy.port, bucket=bucket))
+        assert (len(rows["layers"]), skips) == (count, set())
+        asked.append(proxy.requests)
+    # To see what is there and to import it, each prefix is listed once.
+    assert asked[1] - asked[0] < 2 * 256 + 10 < LAYERS
 
 
 def test_processes_share_an_object_storage(copy, monkeypatch):

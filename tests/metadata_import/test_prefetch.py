@@ -6,7 +6,7 @@ from itertools import count, islice
 
 import pytest
 
-from metadata_import.prefetch import Pace, Prefetcher, map_ahead
+from metadata_import.prefetch import Batches, Pace, map_ahead
 
 
 def pace_of(*, busy: float, items: int = 4) -> Pace:
@@ -64,21 +64,71 @@ def test_as_many_items_are_worked_on_at_once_as_the_pace_allows():
         assert sorted(found) == sorted([*range(8), *range(8)])
 
 
-def test_a_prefetcher_yields_everything_then_the_error():
+def test_heavy_items_wait_for_the_ones_before_but_never_for_nothing():
+    begun = []
+
+    def weigh(item: int) -> int:
+        begun.append(item)
+        return item
+
+    with ThreadPoolExecutor(8) as pool:
+        found = map_ahead(pool, str, [3, 3, 3, 9, 1, 1], pace=pace_of(busy=0.7, items=8), weigh=weigh, limit=6)
+        assert next(found) == "3"
+        assert begun == [3, 3, 3]
+        assert list(found) == ["3", "3", "9", "1", "1"]
+
+
+def gather(items, *, limit=10.0, seconds=60.0) -> Batches:
+    return Batches(items, weigh=float, limit=limit, seconds=seconds)
+
+
+def test_batches_hold_everything_in_order_then_comes_the_error():
     def items():
-        yield 1
+        yield from range(5)
         raise ValueError("broken")
 
-    prefetcher = Prefetcher(items(), limit=2)
-    assert next(prefetcher) == 1
+    batches = gather(items())
+    assert next(batches) == [0, 1, 2, 3, 4]
     for _ in range(2):
         with pytest.raises(ValueError, match="broken"):
-            next(prefetcher)
-    prefetcher.close()
+            next(batches)
+    batches.close()
 
 
-def test_a_prefetcher_that_nobody_drains_can_be_closed():
-    prefetcher = Prefetcher(count(), limit=2)
-    assert next(prefetcher) == 0
-    prefetcher.close()
+def test_a_batch_is_as_heavy_as_the_limit_and_nothing_is_read_beyond_it():
+    taken = []
+
+    def items():
+        for number in count(1):
+            taken.append(number)
+            yield number
+
+    batches = gather(items(), limit=6.0)
+    assert next(batches) == [1, 2, 3]
+    assert next(batches) == [4, 5]
+    assert next(batches) == [6]
+    batches.close()
+    assert len(taken) <= 8
+
+
+def test_a_batch_does_not_wait_for_what_is_slow_to_come():
+    written = threading.Event()
+
+    def items():
+        yield 1
+        yield 2
+        written.wait(60)
+        yield 3
+
+    batches = gather(items(), seconds=0.5)
+    assert next(batches) == [1, 2]
+    written.set()
+    assert list(batches) == [[3]]
+    batches.close()
+
+
+def test_batches_that_nobody_wants_can_be_closed():
+    batches = gather(count())
+    assert next(batches)[0] == 0
+    batches.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "import-prefetch"]

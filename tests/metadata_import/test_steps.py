@@ -207,6 +207,23 @@ def test_several_processes_leave_what_one_leaves(tree, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(("short", "pools"), [(importer.SHORT, 0), (timedelta(0), 1)], ids=["short", "long"])
+def test_blobs_of_repositories_that_took_little_time_get_no_process_of_their_own(tree, monkeypatch, short, pools):
+    started = []
+
+    class Counted(importer.Pool):
+        def __enter__(self):
+            started.append(self)
+            return super().__enter__()
+
+    monkeypatch.setattr(importer, "Pool", Counted)
+    monkeypatch.setattr(importer, "ITEMS_PER_PROCESS", 2)
+    monkeypatch.setattr(importer, "SHORT", short)
+    tree.image("a", tag="t", layers=tuple(b"%d" % number for number in range(20)))
+    assert run(tree, concurrency=2).counts.blobs == 22
+    assert len(started) == pools
+
+
 def test_an_error_in_one_process_ends_the_others_and_is_raised(tree, monkeypatch):
     monkeypatch.setattr(importer, "ITEMS_PER_PROCESS", 1)
     for number in range(4):
