@@ -79,7 +79,7 @@ class Bucket:
     def _page(self, query: dict[str, str], start: str, kinds: tuple[str, str], *, size: int) -> tuple[str, str]:
         """Return the entries of a page, and where the next one starts or nothing."""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-        entries = []
+        entries: list[str] = []
         for position, (is_directory, name) in enumerate(self._children(prefix, delimiter, start or prefix)):
             if position == size:
                 return "".join(entries), name

@@ -7,7 +7,7 @@ from metadata_import.errors import StorageError, UnusableContentError
 from metadata_import.records import Blob, BlobPart, Skip, SkipReason
 from metadata_import.storage.base import FileInfo, StorageDriver
 
-FILES_AT_ONCE = 10_000  # some 3 MB of records
+FILES_AT_ONCE = 5_000  # some 1.5 MB of records
 
 
 class BlobWalk:

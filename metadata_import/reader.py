@@ -31,6 +31,7 @@ PART_WEIGHT_LIMIT_BYTES = 16 * 1024 * 1024  # of manifests; what is left of a pa
 # Of a remote storage four times as many parts are held.
 REMOTE_PART_WEIGHT_LIMIT_BYTES = 2 * 1024 * 1024
 REMOTE_PARTS = 32
+REMOTE_WALKS = 64
 REQUESTS_PER_PART = 4  # a part of few tags has no more of them in flight
 REQUESTS_AHEAD = 2  # of those in flight
 
@@ -123,7 +124,7 @@ class Reader:
             return
         waiting = iter(prefixes)
         walks = (BlobWalk(self._driver, prefix) for prefix in waiting)
-        begun = {self._requests.submit(walk.step): walk for walk in islice(walks, REMOTE_PARTS)}
+        begun = {self._requests.submit(walk.step): walk for walk in islice(walks, REMOTE_WALKS)}
         while begun:
             done, _ = wait(begun, return_when=FIRST_COMPLETED)
             for future in done:

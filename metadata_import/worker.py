@@ -31,7 +31,7 @@ from metadata_import.store import Store
 BATCH_WEIGHT_BYTES = 16 * 1024 * 1024
 # So long the first records of a batch wait for more. What takes longer to read is written at once: it shows as
 # progress, and a crash cannot take it away.
-BATCH_SECONDS = 0.2
+BATCH_SECONDS = 0.25
 
 _Part = TypeVar("_Part", RepositoryPart, BlobPart)
 AnyPart = RepositoryPart | BlobPart
