@@ -68,7 +68,7 @@ def map_ahead(
 ) -> Iterator[_Out]:
     """Yield function(item) for each item, in order, with no more of them begun than the pace allows.
 
-    Nor is a further one begun while those that are weigh more than the limit: so the first are done first.
+    Nor is a third one begun while those that are weigh more than the limit: so the first are done first.
     One at a time is worked out by whoever consumes, without a thread.
     """
     begun: deque[tuple[Future[_Out], int]] = deque()
@@ -79,7 +79,7 @@ def map_ahead(
             continue
         begun.append((executor.submit(function, item), weigh(item)))
         weight += begun[-1][1]
-        while begun and (len(begun) >= pace.items or weight > limit):
+        while len(begun) >= pace.items or (len(begun) > 1 and weight > limit):
             future, freed = begun.popleft()
             weight -= freed
             yield pace.take(future.result)
