@@ -1,13 +1,16 @@
 """Finds the repositories of a tree and the prefixes of its blobs, listing many directories at once."""
 
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 from metadata_import import layout
 from metadata_import.errors import PathNotFoundError, StorageError
 from metadata_import.records import Skip, SkipReason
 from metadata_import.refusals import NotARegistryError, UnreadableRootError, WrongRootError
 from metadata_import.storage.base import Entry, StorageDriver
+
+VISITS_AT_ONCE = 256  # there may be 100,000 directories, and a visit that has not begun weighs a kilobyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +73,19 @@ def discover_repositories(driver: StorageDriver, *, executor: Executor) -> Disco
     """
     found: list[str] = []
     skips: list[Skip] = []
-    pending: set[Future[_Directory]] = {executor.submit(_visit_root, driver)}
-    while pending:
-        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            directory = future.result()
-            skips += directory.skips
-            found += [directory.repository] if directory.repository else []
-            pending |= {executor.submit(_visit, driver, child) for child in directory.children}
+    visited: SimpleQueue[Future[_Directory]] = SimpleQueue()
+    executor.submit(_visit_root, driver).add_done_callback(visited.put)
+    waiting: list[str] = []
+    under_way = 1
+    while under_way:
+        directory = visited.get().result()
+        under_way -= 1
+        skips += directory.skips
+        found += [directory.repository] if directory.repository else []
+        waiting += directory.children
+        while waiting and under_way < VISITS_AT_ONCE:
+            executor.submit(_visit, driver, waiting.pop()).add_done_callback(visited.put)
+            under_way += 1
     return Discovery(tuple(sorted(found)), tuple(sorted(skips, key=lambda skip: skip.path)))
 
 

@@ -2,12 +2,13 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from metadata_import import manifest_reader, reader
+from metadata_import import discovery, manifest_reader, reader
 from metadata_import.reader import Reader
 from metadata_import.records import Blob, RepositoryPart, Skip, SkipReason
 from metadata_import.storage.filesystem import FilesystemDriver
@@ -93,6 +94,25 @@ def test_nested_repositories_are_found_and_other_directories_are_not(tree):
     write(tree.base / "repositories" / "file", b"stray")
     parts, skips = read(tree.root)
     assert ([part.path for part in parts], skips) == (["a", "a/b/c", "d/e"], [])
+
+
+def test_many_directories_are_visited_a_few_at_a_time(tmp_path, monkeypatch):
+    names = [f"group{number % 3}/project{number}" for number in range(30)]
+    for name in names:
+        (tmp_path / "docker/registry/v2/repositories" / name / "_manifests").mkdir(parents=True)
+    begun = []
+
+    class Watched(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            future = super().submit(*arguments)
+            begun.append(future)
+            assert sum(not each.done() for each in begun) <= 4
+            return future
+
+    monkeypatch.setattr(discovery, "VISITS_AT_ONCE", 4)
+    with Watched(2) as pool:
+        found = discovery.discover_repositories(FilesystemDriver(tmp_path), executor=pool)
+    assert (sorted(found.found), found.skips, len(begun)) == (sorted(names), (), 34)
 
 
 def test_an_index_in_an_index_comes_after_what_it_names(tree):
