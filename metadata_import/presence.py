@@ -11,7 +11,7 @@ from metadata_import import layout
 from metadata_import.errors import PathNotFoundError, StorageError, UnusableContentError
 from metadata_import.storage.base import FileInfo, StorageDriver
 
-LISTED_PER_PREFIX = 1_000  # a page: most registries have less than 256,000 blobs
+LISTED_PER_PREFIX = 1_000  # a page: it tells all of a registry below 256,000 blobs
 HELD_DIGESTS = 400_000  # some 40 MB
 
 
